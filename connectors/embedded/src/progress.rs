@@ -1,0 +1,155 @@
+//! The progress of consumer groups. It lies in the file of the views, so that whoever deletes the views has
+//! them rebuilt from the log, and so that progress is never on the disk before the effects it stands for.
+
+use std::{collections::BTreeMap, path::Path, thread, time::Duration};
+
+use millrace_core::{Class, Error, Result};
+use millrace_sqlite_file::{Database, Failure, Inbox, Mailbox, Wait, mailbox, transact};
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+/// Commits that wait for the thread.
+const REQUESTS_MAX: usize = 64;
+
+/// How long the thread waits before it looks whether it is still needed.
+const WAIT: Duration = Duration::from_secs(60);
+
+const SCHEMA: &str = "
+    CREATE TABLE progress(
+        consumer_group TEXT NOT NULL,
+        topic TEXT NOT NULL,
+        partition INTEGER NOT NULL,
+        next_offset INTEGER NOT NULL,
+        -- The id of the log that the offset is of.
+        log INTEGER NOT NULL,
+        PRIMARY KEY (consumer_group, topic, partition)
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// What a group has committed in a topic of one log.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    pub(crate) group: String,
+    pub(crate) topic: String,
+    pub(crate) log: i64,
+    /// Partition and next offset.
+    pub(crate) offsets: Vec<(i32, i64)>,
+}
+
+struct Order {
+    commit: Commit,
+    reply: oneshot::Sender<Result<()>>,
+}
+
+/// The callers' side of the thread that stores progress.
+#[derive(Clone)]
+pub(crate) struct ProgressKeeper {
+    orders: Mailbox<Order>,
+    who: String,
+}
+
+/// The progress's file in a folder.
+pub(crate) fn progress_database(folder: &Path) -> Database {
+    let path = folder.join("views.db");
+    Database {
+        who: format!("embedded progress {}", path.display()),
+        path,
+        part: "progress",
+        format: 1,
+        schema: SCHEMA,
+    }
+}
+
+/// The next offsets of a group in a topic.
+///
+/// # Errors
+/// Fatal when they are of another log.
+pub(crate) fn committed(
+    views: &Connection,
+    group: &str,
+    topic: &str,
+    log: i64,
+) -> Result<BTreeMap<i32, i64>, Failure> {
+    let mut statement = views.prepare_cached(
+        "SELECT partition, next_offset, log FROM progress WHERE consumer_group = ? AND topic = ?",
+    )?;
+    let mut rows = statement.query((group, topic))?;
+    let mut offsets = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        if row.get::<_, i64>(2)? != log {
+            return Err(Failure::new(
+                Class::Fatal,
+                format!(
+                    "group {group} has read {topic} in another log.db than the one here: delete views.db to build \
+                     everything anew from this log, or put the other log back"
+                ),
+            ));
+        }
+        offsets.insert(row.get(0)?, row.get(1)?);
+    }
+    Ok(offsets)
+}
+
+impl ProgressKeeper {
+    /// Starts the thread; it opens the file at the first commit.
+    pub(crate) fn start(database: Database) -> Result<Self> {
+        let who = database.who.clone();
+        let (orders, inbox) = mailbox(REQUESTS_MAX);
+        thread::Builder::new()
+            .name("log-progress".into())
+            .spawn(move || run(&database, &inbox))
+            .map_err(|e| Error::retry(&who, "cannot start a thread").with_source(e))?;
+        Ok(ProgressKeeper { orders, who })
+    }
+
+    /// Stores progress; durable when it returns.
+    pub(crate) async fn store(&self, commit: Commit) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || Error::fatal(&self.who, "its thread has ended");
+        self.orders.post(Order { commit, reply }).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+fn run(database: &Database, inbox: &Inbox<Order>) {
+    let mut connection = None;
+    loop {
+        let first = match inbox.wait(WAIT) {
+            Wait::Closed => return,
+            Wait::Idle => continue,
+            Wait::Request(first) => first,
+        };
+        let mut group = vec![first];
+        group.extend(std::iter::from_fn(|| inbox.try_next()).take(REQUESTS_MAX));
+        let stored = store_all(database, &mut connection, &group);
+        for order in group {
+            let answer = stored.clone().map_err(|failure| failure.error(&database.who));
+            // The caller may be gone, which is no matter.
+            drop(order.reply.send(answer));
+        }
+    }
+}
+
+fn store_all(
+    database: &Database,
+    connection: &mut Option<Connection>,
+    group: &[Order],
+) -> Result<(), Failure> {
+    let connection = match connection {
+        Some(connection) => connection,
+        none => none.insert(database.open()?),
+    };
+    transact(connection, |views| {
+        let mut store = views.prepare_cached(
+            "INSERT INTO progress(consumer_group, topic, partition, next_offset, log) VALUES (?, ?, ?, ?, ?)
+             ON CONFLICT DO UPDATE SET next_offset = excluded.next_offset, log = excluded.log",
+        )?;
+        for Order { commit, .. } in group {
+            for (partition, next) in &commit.offsets {
+                store.execute((&commit.group, &commit.topic, partition, next, commit.log))?;
+            }
+        }
+        Ok(())
+    })
+    .map_err(Failure::never_reject)
+}

@@ -1,0 +1,206 @@
+//! A pipeline: what it reads, its steps and sinks, and the numbers it runs by.
+
+use millrace_core::{
+    TopicSpec,
+    settings::{Key, Node, NodeKind, Problems},
+};
+use tokio::time::Duration;
+
+use crate::{
+    events::Events,
+    fields::Fields,
+    names::{Name, unknown},
+    part::Part,
+    plan::{BatchPlan, FromPlan, GapPolicy, InFlightPlan, PipelinePlan, RecordFormat, RetryPlan, TopicPlan},
+    sinks::Sinks,
+    steps::Steps,
+    tables,
+    world::{Later, World},
+};
+
+const DEAD_LETTERS_SUFFIX: &str = ".dlq";
+
+/// Reads one entry of `pipelines`. None when a problem was added without which there is no plan.
+pub(crate) fn pipeline(
+    key: &Key,
+    node: &Node,
+    world: &World<'_>,
+    later: &mut Later,
+    problems: &mut Problems,
+) -> Option<PipelinePlan> {
+    let name = key.text.as_str();
+    let path = format!("pipelines.{name}");
+    Name::of_key(key).check(&path, problems);
+    let part = Part::new(node, path, &tables::PIPELINE);
+    let from_part = part.part("from", &tables::FROM);
+    let (events, fields, from) = from(&from_part, world, problems);
+    let mut steps =
+        Steps { world, pipeline: name, events: &events, fields, filtered: false, later, problems };
+    let step_plans =
+        part.settings.node("steps").map(|list| steps.read(list, &part.path_of("steps"))).unwrap_or_default();
+    let Steps { fields, filtered, later, problems, .. } = steps;
+    let mut sinks =
+        Sinks { world, pipeline: name, events: &events, fields: &fields, filtered, later, problems };
+    let to = part.settings.node("to").filter(|to| matches!(to.kind, NodeKind::Map(_)));
+    let sink_plans = to.map(|to| sinks.read(to, &part.path_of("to"))).unwrap_or_default();
+    let drain_timeout = part.duration_within("drain_timeout", ("1ms", "10m"), problems);
+    let batch = batch(&part.part("batch", &tables::BATCH), problems);
+    let in_flight = in_flight(&part.part("in_flight", &tables::IN_FLIGHT), problems);
+    let retry = retry(&part.part("retry", &tables::RETRY), problems);
+    let send_timeout = send_timeout(&part, drain_timeout, problems);
+    let commit_interval = part.duration_within("commit_interval", ("1ms", "1m"), problems);
+    let dead_letters = dead_letters(
+        &part.part("dead_letters", &tables::DEAD_LETTERS),
+        &from_part,
+        from.as_ref(),
+        world,
+        problems,
+    );
+    Some(PipelinePlan {
+        name: name.to_owned(),
+        from: from?,
+        steps: step_plans,
+        sinks: sink_plans,
+        batch,
+        in_flight,
+        retry,
+        dead_letters: dead_letters?,
+        send_timeout,
+        drain_timeout,
+        commit_interval,
+    })
+}
+
+fn from(part: &Part, world: &World<'_>, problems: &mut Problems) -> (Events, Fields, Option<FromPlan>) {
+    let settings = &part.settings;
+    let topic = settings.text("topic").filter(|topic| !topic.is_empty());
+    let declared = topic.and_then(|topic| world.topics.get(topic));
+    if let (Some(node), None, Some(_)) = (settings.node("topic"), declared, topic) {
+        unknown(node, "topic", &part.path_of("topic"), world.topics.keys().map(String::as_str), problems);
+    }
+    let format = match settings.text("format") {
+        Some("bytes") => RecordFormat::Bytes,
+        _ => RecordFormat::Json,
+    };
+    let all = Events { format, listed: None };
+    let listed = settings.node("events").map(|node| {
+        if matches!(&node.kind, NodeKind::List(items) if items.is_empty()) {
+            let advice = "list event types, or leave 'events' out to read all";
+            problems.suggest(
+                node.at,
+                &part.path_of("events"),
+                "no event type: nothing would be read",
+                advice,
+            );
+        }
+        all.check_list(node, &part.path_of("events"), problems)
+    });
+    let written = topic.is_some_and(|topic| world.written.contains(topic));
+    let fields = if format == RecordFormat::Json && !written {
+        Fields::Event { added: Vec::new() }
+    } else {
+        Fields::Any
+    };
+    let plan = declared.zip(topic).map(|(declared, topic)| FromPlan {
+        topic: topic.to_owned(),
+        broker: declared.broker.clone(),
+        events: listed.as_ref().map(|types| types.keys().cloned().collect()),
+        format,
+        on_gap: match settings.text("on_gap") {
+            Some("continue") => GapPolicy::Continue,
+            _ => GapPolicy::Stop,
+        },
+    });
+    (Events { format, listed }, fields, plan)
+}
+
+fn batch(part: &Part, problems: &mut Problems) -> BatchPlan {
+    BatchPlan {
+        records: part.count("records"),
+        bytes: part.size_within("bytes", ("1KiB", "64MiB"), problems),
+        linger: part.duration_within("linger", ("0s", "1m"), problems),
+    }
+}
+
+fn in_flight(part: &Part, problems: &mut Problems) -> InFlightPlan {
+    let mut bytes = |key| part.size_within(key, ("1KiB", "1GiB"), problems);
+    InFlightPlan {
+        outputs: part.count("outputs"),
+        output_bytes: bytes("output_bytes"),
+        queue_bytes: bytes("queue_bytes"),
+        prefetch_bytes: bytes("prefetch_bytes"),
+    }
+}
+
+fn retry(part: &Part, problems: &mut Problems) -> RetryPlan {
+    let initial = part.duration_within("initial", ("1ms", "1h"), problems);
+    let max = part.duration_within("max", ("1ms", "1d"), problems);
+    if max < initial {
+        let key = if part.has("max") { "max" } else { "initial" };
+        problems.add(part.at_key(key), &part.path_of(key), "the longest wait is shorter than the first");
+    }
+    RetryPlan { initial, max }
+}
+
+/// A drain waits for calls under way, so each must end within it.
+fn send_timeout(part: &Part, drain_timeout: Duration, problems: &mut Problems) -> Duration {
+    let timeout = part.duration_within("send_timeout", ("1ms", "10m"), problems);
+    if timeout > drain_timeout {
+        let key = if part.has("send_timeout") { "send_timeout" } else { "drain_timeout" };
+        let message = "send_timeout is longer than drain_timeout";
+        problems.add(part.at_key(key), &part.path_of(key), message);
+    }
+    timeout
+}
+
+fn dead_letters(
+    part: &Part,
+    from_part: &Part,
+    from: Option<&FromPlan>,
+    world: &World<'_>,
+    problems: &mut Problems,
+) -> Option<TopicSpec> {
+    let retention = part.duration_within("retention", ("1m", "36500d"), problems);
+    let given = part.settings.node("topic").filter(|node| node.text().is_some_and(|text| !text.is_empty()));
+    let from = from?;
+    let name = match given {
+        Some(node) => {
+            Name::of_value(node)?.check_topic(&part.path_of("topic"), problems);
+            node.text()?.to_owned()
+        }
+        None => {
+            let name = format!("{}{DEAD_LETTERS_SUFFIX}", from.topic);
+            let key = Key { at: from_part.at_key("topic"), text: name.clone() };
+            Name::of_key(&key).check_topic(&from_part.path_of("topic"), problems);
+            name
+        }
+    };
+    if let Some(declared) = world.topics.get(&name) {
+        check_declared(part, &name, declared, from, problems);
+        return Some(declared.spec.clone());
+    }
+    let source = &world.topics.get(&from.topic)?.spec;
+    Some(TopicSpec {
+        name,
+        retention_ms: u64::try_from(retention.as_millis()).ok(),
+        retention_bytes: None,
+        ..source.clone()
+    })
+}
+
+fn check_declared(part: &Part, name: &str, declared: &TopicPlan, from: &FromPlan, problems: &mut Problems) {
+    if declared.broker != from.broker {
+        let message = format!("'{name}' lies on the broker '{}', not on '{}'", declared.broker, from.broker);
+        let advice = "dead letters stay on the broker of the topic they come from";
+        problems.suggest(part.at_key("topic"), &part.path_of("topic"), message, advice);
+    }
+    if part.has("retention") {
+        let message = format!("has no effect: '{name}' is declared under 'topics'");
+        problems.suggest(
+            part.at_key("retention"),
+            &part.path_of("retention"),
+            message,
+            format!("set it at 'topics.{name}.retention'"),
+        );
+    }
+}

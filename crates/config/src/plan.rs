@@ -1,0 +1,335 @@
+//! The plan: what a file means, every name resolved and every number typed. Whoever holds one need not look at
+//! the file again.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use indexmap::IndexMap;
+use millrace_core::{
+    LookBack, Template, TopicSpec, View,
+    settings::{Key, Location, Node, NodeKind, Settings},
+    views::IndexFields,
+};
+use tokio::time::Duration;
+
+use crate::{
+    catalog::{EMBEDDED, EMBEDDED_DIR},
+    graph,
+};
+
+/// A checked file.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// By name, in the order of the file, as all that follow.
+    pub brokers: IndexMap<String, SystemPlan>,
+    /// Where views are kept.
+    pub stores: IndexMap<String, SystemPlan>,
+    /// The declared topics.
+    pub topics: IndexMap<String, TopicPlan>,
+    /// The declared indexes.
+    pub indexes: IndexMap<String, IndexFields>,
+    /// What runs.
+    pub pipelines: IndexMap<String, PipelinePlan>,
+}
+
+/// A broker or a store.
+#[derive(Clone, Debug)]
+pub struct SystemPlan {
+    /// Its name in the file.
+    pub name: String,
+    /// Its kind's name.
+    pub kind_name: &'static str,
+    /// Its settings, checked against the kind's table.
+    pub settings: Settings,
+}
+
+/// A topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicPlan {
+    /// The broker's name.
+    pub broker: String,
+    /// How to create it.
+    pub spec: TopicSpec,
+}
+
+/// A pipeline.
+#[derive(Clone, Debug)]
+pub struct PipelinePlan {
+    /// Its name.
+    pub name: String,
+    /// What it reads.
+    pub from: FromPlan,
+    /// In order.
+    pub steps: Vec<StepPlan>,
+    /// At least one; each gets every output.
+    pub sinks: Vec<SinkPlan>,
+    /// When a batch is full.
+    pub batch: BatchPlan,
+    /// Bounds on what is under way.
+    pub in_flight: InFlightPlan,
+    /// Waits between tries.
+    pub retry: RetryPlan,
+    /// The topic of its dead letters; on the broker of `from`. The size of records is that of the source's
+    /// topic unless the topic is declared.
+    pub dead_letters: TopicSpec,
+    /// How long one call of a sink may take.
+    pub send_timeout: Duration,
+    /// How long work under way may take to end on shutdown or when a partition is taken away.
+    pub drain_timeout: Duration,
+    /// How often progress is committed.
+    pub commit_interval: Duration,
+}
+
+/// What a pipeline reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FromPlan {
+    /// The topic.
+    pub topic: String,
+    /// The topic's broker.
+    pub broker: String,
+    /// Records of other types are skipped; none: nothing is.
+    pub events: Option<Vec<String>>,
+    /// What records hold.
+    pub format: RecordFormat,
+    /// What to do about records that retention removed before they were read.
+    pub on_gap: GapPolicy,
+}
+
+/// What records hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordFormat {
+    /// A JSON event in its envelope.
+    Json,
+    /// Anything.
+    Bytes,
+}
+
+/// What to do about records that retention removed before they were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapPolicy {
+    /// Stop and name the lost range.
+    Stop,
+    /// Count it and go on.
+    Continue,
+}
+
+/// A step.
+#[derive(Clone, Debug)]
+pub enum StepPlan {
+    /// A SmartModule.
+    Module(ModulePlan),
+    /// Reads a store.
+    Lookup(LookupPlan),
+}
+
+/// A SmartModule and how it is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModulePlan {
+    /// The step's id.
+    pub id: String,
+    /// The module's name.
+    pub module: String,
+    /// Where its code is.
+    pub source: ModuleSource,
+    /// Its parameters.
+    pub with: BTreeMap<String, String>,
+    /// The history it wants.
+    pub look_back: Option<LookBack>,
+    /// What it may use.
+    pub limits: ModuleLimits,
+}
+
+/// Where a module's code is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModuleSource {
+    /// In the program, under the module's name.
+    Shipped,
+    /// In a file.
+    File(PathBuf),
+}
+
+/// What a module may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModuleLimits {
+    /// Memory of an instance.
+    pub memory_bytes: u64,
+    /// Time of one call.
+    pub timeout: Duration,
+    /// Outputs of one call.
+    pub output_records: u32,
+    /// Bytes of the outputs of one call.
+    pub output_bytes: u64,
+}
+
+/// A lookup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookupPlan {
+    /// The step's id.
+    pub id: String,
+    /// The store's name.
+    pub store: String,
+    /// What is read.
+    pub query: LookupQuery,
+    /// The top-level field that takes the answer.
+    pub into: String,
+    /// How long an answer is used again.
+    pub cache_ttl: Duration,
+    /// How many answers are kept for that.
+    pub cache_entries: u32,
+    /// Event types that always ask the store.
+    pub uncached: Vec<String>,
+    /// Keeps events on one object from passing each other.
+    pub guard: Option<GuardPlan>,
+}
+
+/// What a lookup reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LookupQuery {
+    /// The members of a set, page by page.
+    Members {
+        /// The set's key.
+        key: Template,
+        /// The most members of a page.
+        page: u32,
+    },
+    /// A document.
+    Document {
+        /// The document's key.
+        key: Template,
+    },
+}
+
+/// The guard of a lookup: an event of `closed_by` closes it before the first page is read; for any other event a
+/// page is dropped when the guard is closed after the page was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuardPlan {
+    /// What is guarded.
+    pub id: Template,
+    /// Event types that close it.
+    pub closed_by: Vec<String>,
+    /// How long it stays closed.
+    pub ledger: Duration,
+}
+
+/// A sink.
+#[derive(Clone, Debug)]
+pub struct SinkPlan {
+    /// Its id.
+    pub id: String,
+    /// Its kind's name.
+    pub kind_name: &'static str,
+    /// The store it writes, or keeps its ledger in.
+    pub store: Option<String>,
+    /// Where results go.
+    pub output: Output,
+    /// Its settings, checked against the kind's table.
+    pub settings: Settings,
+}
+
+/// Where results go.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Into a view of the sink's store.
+    View(View),
+    /// Into a topic.
+    Topic {
+        /// Its name.
+        topic: String,
+        /// The topic's broker.
+        broker: String,
+        /// The record's key; the message's own if none.
+        key: Option<Template>,
+    },
+    /// Into a system that is opened from the settings.
+    System,
+}
+
+/// When a batch is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchPlan {
+    /// Records.
+    pub records: u32,
+    /// Bytes.
+    pub bytes: u64,
+    /// How long a batch waits to become full.
+    pub linger: Duration,
+}
+
+/// Bounds on what is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InFlightPlan {
+    /// Outputs handed to the sinks at once.
+    pub outputs: u32,
+    /// Bytes handed to the sinks at once.
+    pub output_bytes: u64,
+    /// Bytes queued for a partition's worker.
+    pub queue_bytes: u64,
+    /// Bytes fetched and not yet queued, over all partitions.
+    pub prefetch_bytes: u64,
+}
+
+/// Waits between tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPlan {
+    /// The first.
+    pub initial: Duration,
+    /// The longest.
+    pub max: Duration,
+}
+
+impl Plan {
+    /// The plan with every broker and every store replaced by the embedded kind in one folder.
+    pub fn embedded(mut self, dir: &Path) -> Plan {
+        let at = Location { line: 1, column: 1 };
+        let dir = NodeKind::Scalar { text: dir.to_string_lossy().into_owned(), plain: false };
+        let settings = Node {
+            at,
+            kind: NodeKind::Map(vec![(Key { at, text: EMBEDDED_DIR.to_owned() }, Node { at, kind: dir })]),
+        };
+        for (section, systems) in [("brokers", &mut self.brokers), ("stores", &mut self.stores)] {
+            for system in systems.values_mut() {
+                system.kind_name = EMBEDDED;
+                let path = format!("{section}.{}.{EMBEDDED}", system.name);
+                system.settings = Settings::new(settings.clone(), path);
+            }
+        }
+        self
+    }
+
+    /// The pipelines in levels: what a level writes is read by later ones only. For `--until-end`, which must
+    /// not take a topic's end before its writers are done.
+    pub fn pipeline_levels(&self) -> Vec<Vec<&PipelinePlan>> {
+        let flows: Vec<graph::Flow<'_>> = self.pipelines.values().map(PipelinePlan::flow).collect();
+        let levels = graph::levels(&flows).expect("invariant: a checked plan has no cycle of topics");
+        levels
+            .into_iter()
+            .map(|level| level.into_iter().map(|index| &self.pipelines[index]).collect())
+            .collect()
+    }
+}
+
+impl PipelinePlan {
+    pub(crate) fn flow(&self) -> graph::Flow<'_> {
+        let sinks = self.sinks.iter().filter_map(|sink| match &sink.output {
+            Output::Topic { topic, .. } => Some(topic.as_str()),
+            Output::View(_) | Output::System => None,
+        });
+        graph::Flow {
+            pipeline: &self.name,
+            reads: &self.from.topic,
+            writes: sinks.chain([self.dead_letters.name.as_str()]).collect(),
+        }
+    }
+}
+
+impl StepPlan {
+    /// The step's id.
+    pub fn id(&self) -> &str {
+        match self {
+            StepPlan::Module(module) => &module.id,
+            StepPlan::Lookup(lookup) => &lookup.id,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Brokers, stores and module files: the systems and files that the rest of the file names.
+
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+use millrace_core::{
+    StoreKind,
+    settings::{Node, Problems},
+};
+
+use crate::{
+    catalog::{Catalog, Section},
+    names::{Name, unknown},
+    plan::SystemPlan,
+    select::select,
+};
+
+/// The systems of one section. One whose kind is unknown has been reported and is there without a plan, so that
+/// what names it is not reported as well.
+pub(crate) struct Systems {
+    all: IndexMap<String, Option<SystemPlan>>,
+}
+
+impl Systems {
+    /// Reads `brokers` or `stores`.
+    pub(crate) fn read(
+        root: &Node,
+        (key, section): (&str, Section),
+        catalog: &Catalog,
+        base_dir: &Path,
+        problems: &mut Problems,
+    ) -> Self {
+        let mut all = IndexMap::new();
+        let entries = root.get(key).map(Node::entries).unwrap_or_default();
+        for (name, node) in entries {
+            let path = format!("{key}.{}", name.text);
+            Name::of_key(name).check(&path, problems);
+            let selected = select(node, &path, section, catalog, base_dir, problems);
+            let system = selected.map(|selected| SystemPlan {
+                name: name.text.clone(),
+                kind_name: selected.kind.name,
+                settings: selected.settings,
+            });
+            all.insert(name.text.clone(), system);
+        }
+        Systems { all }
+    }
+
+    /// Reports a value that names none of these systems.
+    pub(crate) fn check_name(&self, node: &Node, what: &str, path: &str, problems: &mut Problems) {
+        if node.text().is_some_and(|name| !name.is_empty() && !self.all.contains_key(name)) {
+            unknown(node, what, path, self.all.keys().map(String::as_str), problems);
+        }
+    }
+
+    /// The kind of a store. None when there is no such store, or its kind is unknown.
+    pub(crate) fn store_kind(&self, name: &str, catalog: &Catalog) -> Option<&'static StoreKind> {
+        catalog.store(self.all.get(name)?.as_ref()?.kind_name)
+    }
+
+    /// The names and plans of the stores whose kind is good for something.
+    pub(crate) fn names_of<'a>(
+        &'a self,
+        catalog: &'a Catalog,
+        good: impl Fn(&StoreKind) -> bool + 'a,
+    ) -> Vec<&'a str> {
+        let good = |name: &&str| self.store_kind(name, catalog).is_some_and(&good);
+        self.all.keys().map(String::as_str).filter(good).collect()
+    }
+
+    /// The plans, by name.
+    pub(crate) fn into_plans(self) -> IndexMap<String, SystemPlan> {
+        self.all.into_iter().filter_map(|(name, system)| Some((name, system?))).collect()
+    }
+}
+
+/// Reads `smartmodules`: files by name.
+pub(crate) fn module_files(
+    root: &Node,
+    base_dir: &Path,
+    problems: &mut Problems,
+) -> IndexMap<String, PathBuf> {
+    let entries = root.get("smartmodules").map(Node::entries).unwrap_or_default();
+    let mut files = IndexMap::new();
+    for (name, node) in entries {
+        Name::of_key(name).check(&format!("smartmodules.{}", name.text), problems);
+        let file = node.get("file").and_then(Node::text).unwrap_or_default();
+        files.insert(name.text.clone(), base_dir.join(file));
+    }
+    files
+}

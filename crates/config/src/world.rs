@@ -1,0 +1,87 @@
+//! What a pipeline may name, and what its parts leave behind to be checked together.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::{Path, PathBuf},
+};
+
+use indexmap::IndexMap;
+use millrace_core::{
+    settings::{Location, Node, Problems},
+    views::{IndexFields, IndexMode},
+};
+use tokio::time::Duration;
+
+use crate::{
+    catalog::{Catalog, TOPIC},
+    plan::TopicPlan,
+    systems::Systems,
+};
+
+/// Everything declared outside the pipelines.
+pub(crate) struct World<'a> {
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) base_dir: &'a Path,
+    pub(crate) stores: &'a Systems,
+    pub(crate) module_files: &'a IndexMap<String, PathBuf>,
+    pub(crate) topics: &'a IndexMap<String, TopicPlan>,
+    pub(crate) indexes: &'a IndexMap<String, IndexFields>,
+    /// Topics that some pipeline of the file writes: their records need not be events.
+    pub(crate) written: HashSet<String>,
+}
+
+/// What is checked when all pipelines are known.
+#[derive(Default)]
+pub(crate) struct Later {
+    /// Everything that remembers events for a while.
+    pub(crate) ledgers: Vec<LedgerUse>,
+    /// Every sink into an index.
+    pub(crate) indexes: Vec<IndexUse>,
+}
+
+/// Something that remembers events for a while.
+pub(crate) struct LedgerUse {
+    pub(crate) pipeline: String,
+    /// The setting that says how long.
+    pub(crate) key: &'static str,
+    pub(crate) at: Location,
+    pub(crate) path: String,
+    pub(crate) lives: Duration,
+}
+
+/// A sink into an index.
+pub(crate) struct IndexUse {
+    pub(crate) store: String,
+    pub(crate) index: String,
+    pub(crate) mode: IndexMode,
+    pub(crate) at: Location,
+    pub(crate) path: String,
+}
+
+/// The topics that sinks of the file write.
+pub(crate) fn written_topics(root: &Node) -> HashSet<String> {
+    let pipelines = root.get("pipelines").map(Node::entries).unwrap_or_default();
+    let sinks = pipelines.iter().filter_map(|(_, node)| node.get("to")).flat_map(Node::entries);
+    sinks.filter_map(|(_, sink)| Some(sink.get(TOPIC.name)?.get("topic")?.text()?.to_owned())).collect()
+}
+
+impl Later {
+    /// An index whose documents carry versions per field cannot take whole documents as well.
+    pub(crate) fn check_index_modes(&self, problems: &mut Problems) {
+        let mut modes: HashMap<(&str, &str), &IndexUse> = HashMap::new();
+        for sink in &self.indexes {
+            let first = modes.entry((&sink.store, &sink.index)).or_insert(sink);
+            if first.mode != sink.mode {
+                problems.suggest(
+                    sink.at,
+                    &sink.path,
+                    format!("the index '{}' is written in two modes", sink.index),
+                    format!(
+                        "the sink in line {} has the other mode; all sinks of an index need the same",
+                        first.at.line
+                    ),
+                );
+            }
+        }
+    }
+}

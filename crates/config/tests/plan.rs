@@ -1,0 +1,190 @@
+//! What a right file comes to.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod support;
+
+use std::path::Path;
+
+use millrace_config::{
+    GapPolicy, LookupQuery, ModuleSource, Output, Plan, RecordFormat, StepPlan, load, load_embedded,
+};
+use millrace_core::{View, views::FieldType};
+use support::{catalog, env, plan_of};
+use tokio::time::Duration;
+
+const REFERENCE: &str = include_str!("../../../pipelines.yaml");
+
+fn reference() -> Plan {
+    plan_of(REFERENCE).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+#[test]
+fn the_reference_pipelines_make_a_plan() {
+    let plan = reference();
+    let names: Vec<_> = plan.pipelines.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        ["follows", "home-feed", "post-summaries", "post-search", "users", "notifications", "orders"]
+    );
+    let spec = &plan.topics["content-events"].spec;
+    assert_eq!(
+        (spec.partitions, spec.retention_ms, spec.retention_bytes),
+        (6, Some(604_800_000), Some(1 << 30))
+    );
+    assert_eq!((spec.record_bytes_max, spec.replication), (1 << 20, None));
+    assert_eq!(plan.indexes["posts"].fields[2], ("content".to_owned(), FieldType::Text));
+    assert_eq!(plan.brokers["main"].settings.text("bootstrap"), Some("localhost:9092"));
+}
+
+#[test]
+fn steps_and_sinks_are_typed() {
+    let plan = reference();
+    let feed = &plan.pipelines["home-feed"];
+    assert_eq!((feed.from.format, feed.from.on_gap), (RecordFormat::Json, GapPolicy::Stop));
+    let [StepPlan::Module(visible), StepPlan::Lookup(lookup), StepPlan::Module(fanout)] =
+        feed.steps.as_slice()
+    else {
+        panic!("{:?}", feed.steps)
+    };
+    assert_eq!((visible.source.clone(), visible.with["hide"].as_str()), (ModuleSource::Shipped, "PRIVATE"));
+    assert_eq!((fanout.limits.memory_bytes, fanout.limits.timeout), (64 << 20, Duration::from_secs(1)));
+    let LookupQuery::Members { key, page } = &lookup.query else { panic!("{:?}", lookup.query) };
+    assert_eq!((key.source(), *page), ("followers:{payload.user_id}", 1000));
+    assert_eq!((lookup.cache_ttl, lookup.cache_entries), (Duration::from_secs(5), 10_000));
+    let guard = lookup.guard.as_ref().unwrap();
+    assert_eq!((guard.closed_by.len(), guard.ledger), (1, Duration::from_secs(30 * 86_400)));
+    let sink = &feed.sinks[0];
+    assert_eq!(
+        (sink.id.as_str(), sink.kind_name, sink.store.as_deref()),
+        ("feeds", "timeline", Some("feeds"))
+    );
+    let Output::View(View::Timeline(timeline)) = &sink.output else { panic!("{:?}", sink.output) };
+    assert_eq!((timeline.keep, timeline.stored_max), (800, 1000));
+    assert_eq!((feed.batch.records, feed.batch.bytes), (1000, 1 << 20));
+    assert_eq!(feed.retry.max, Duration::from_secs(30));
+    assert!(feed.send_timeout <= feed.drain_timeout);
+}
+
+#[test]
+fn pipelines_share_a_topic_of_dead_letters() {
+    let text = REFERENCE.replacen(
+        "    to:\n      followers:",
+        "    dead_letters: { retention: 20d }\n    to:\n      followers:",
+        1,
+    );
+    let plan = plan_of(&text).unwrap();
+    let days = |name: &str| plan.pipelines[name].dead_letters.retention_ms.unwrap() / 86_400_000;
+    assert_eq!((days("follows"), days("notifications"), days("orders")), (20, 20, 14));
+    let letters = &plan.pipelines["notifications"].dead_letters;
+    assert_eq!((letters.name.as_str(), letters.partitions), ("social-events.dlq", 6));
+}
+
+#[test]
+fn embedded_replaces_every_system_and_needs_no_variables_of_them() {
+    let text = REFERENCE.replace("${KAFKA_BROKERS:-localhost:9092}", "${KAFKA_BROKERS}");
+    assert!(plan_of(&text).unwrap_err().contains("the variable 'KAFKA_BROKERS' is not set"));
+    let plan =
+        load_embedded("p", &text, Path::new("."), &env, &catalog(), Path::new("/var/lib/millrace")).unwrap();
+    let kinds: Vec<_> =
+        plan.brokers.values().chain(plan.stores.values()).map(|system| system.kind_name).collect();
+    assert_eq!(kinds, ["embedded"; 3]);
+    let settings = &plan.stores["search"].settings;
+    assert_eq!(
+        (settings.path(), settings.text("dir")),
+        ("stores.search.embedded", Some("/var/lib/millrace"))
+    );
+    assert_eq!(plan.pipelines.len(), 7);
+}
+
+const CHAIN: &str = r#"
+version: 1
+brokers: { main: { kafka: { bootstrap: x, password_file: secrets/kafka } }, log: { embedded: { dir: "${WORD}" } } }
+stores: { feeds: { redis: { url: x, pool: "${FIVE}", password: "${REDIS_PASSWORD}" } } }
+smartmodules: { own: { file: modules/own.wasm }, visible-posts: { file: /opt/visible.wasm } }
+topics:
+  a: { broker: main }
+  b: { broker: log, partitions: 2 }
+  a.dlq: { broker: main, retention: 20d, partitions: 1 }
+pipelines:
+  last: { from: { topic: b }, to: { out: { stdout: {} }, count: { counter: { store: feeds, key: "{any.thing}" } } } }
+  letters: { from: { topic: a.dlq, format: bytes }, to: { out: { stdout: {} } } }
+  first:
+    from: { topic: a, on_gap: continue }
+    steps:
+      - { id: own, uses: own, with: { n: 5, list: "a, b", none: "" }, lookback: { age: 1h } }
+      - { id: seen, uses: visible-posts, with: { anything: x } }
+    to: { b: { topic: { topic: b, key: "{field}" } } }
+"#;
+
+#[test]
+fn levels_follow_topics_and_dead_letters() {
+    let plan = plan_of(CHAIN).unwrap();
+    let levels: Vec<Vec<&str>> = plan
+        .pipeline_levels()
+        .into_iter()
+        .map(|level| level.into_iter().map(|pipeline| pipeline.name.as_str()).collect())
+        .collect();
+    assert_eq!(levels, [vec!["first"], vec!["last", "letters"]]);
+    assert_eq!(reference().pipeline_levels().len(), 1);
+}
+
+#[test]
+fn paths_are_relative_to_the_file() {
+    let plan = plan_of(CHAIN).unwrap();
+    let file = |settings: &millrace_core::settings::Settings, key| settings.file(key).unwrap();
+    let broker = &plan.brokers["main"].settings;
+    assert_eq!(file(broker, "password_file"), Path::new("/etc/millrace/secrets/kafka"));
+    assert_eq!(file(&plan.brokers["log"].settings, "dir"), Path::new("/etc/millrace/s3cr3t-word"));
+    let [StepPlan::Module(own), StepPlan::Module(seen)] = plan.pipelines["first"].steps.as_slice() else {
+        panic!("{:?}", plan.pipelines["first"].steps)
+    };
+    assert_eq!(own.source, ModuleSource::File("/etc/millrace/modules/own.wasm".into()));
+    assert_eq!(seen.source, ModuleSource::File("/opt/visible.wasm".into()));
+    assert_eq!((own.with["n"].as_str(), own.with["none"].as_str()), ("5", ""));
+    let look_back = own.look_back.unwrap();
+    assert_eq!((look_back.records_max, look_back.age_max), (1000, Some(Duration::from_secs(3600))));
+    assert_eq!(plan.pipelines["first"].dead_letters.retention_ms, Some(20 * 86_400_000));
+    let Output::Topic { topic, broker, key } = &plan.pipelines["first"].sinks[0].output else { panic!() };
+    assert_eq!((topic.as_str(), broker.as_str(), key.as_ref().unwrap().source()), ("b", "log", "{field}"));
+}
+
+#[test]
+fn a_plan_prints_no_secret() {
+    let text = CHAIN.replace("password_file: secrets/kafka", "password: hunter2");
+    let plan = plan_of(&text).unwrap();
+    let redis = &plan.stores["feeds"].settings;
+    assert_eq!(redis.count("pool"), Some(5));
+    assert_eq!(redis.secret("password").unwrap().load().unwrap().expose(), "s3cr3t-value");
+    let printed = format!("{plan:#?} {:?}", redis.as_node());
+    assert!(!printed.contains("s3cr3t-value") && !printed.contains("hunter2"), "{printed}");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn a_damaged_file_never_panics_and_is_never_wrong_without_a_word(
+        cut in 0usize..7000,
+        len in 0usize..40,
+        put in "[-{}\\[\\]:,\"'&*!$@.a-z0-9 \\n]{0,12}",
+    ) {
+        let cut = (0..=cut.min(REFERENCE.len())).rev().find(|at| REFERENCE.is_char_boundary(*at)).unwrap();
+        let end = (cut..=REFERENCE.len()).find(|at| *at >= cut + len && REFERENCE.is_char_boundary(*at)).unwrap_or(REFERENCE.len());
+        let text = format!("{}{put}{}", &REFERENCE[..cut], &REFERENCE[end..]);
+        match load("p", &text, Path::new("."), &env, &catalog()) {
+            Ok(plan) => {
+                proptest::prop_assert!(plan.pipelines.values().all(|pipeline| !pipeline.sinks.is_empty()));
+                proptest::prop_assert!(!plan.pipeline_levels().is_empty() || plan.pipelines.is_empty());
+            }
+            Err(problems) => {
+                proptest::prop_assert!(!problems.is_empty());
+                proptest::prop_assert!(problems.iter().all(|problem| problem.at.line > 0));
+            }
+        }
+    }
+
+    #[test]
+    fn arbitrary_text_never_panics(text in "\\PC{0,200}") {
+        let _ = plan_of(&text);
+    }
+}

@@ -1,0 +1,46 @@
+//! The contracts every part of Millrace is written against, and nothing that touches the world.
+//!
+//! A [`Broker`] holds topics; its [`Source`] yields [`Batch`]es of [`Record`]s. The runtime turns each record
+//! into a [`Message`], runs it through [`Step`]s and lookups, and hands the results to [`Sink`]s. Every message
+//! knows the record it came from ([`Origin`]), so that a failure names its record and an offset is committed
+//! only when all that came of it is done.
+//!
+//! Errors carry a [`Class`]; the runtime acts on the class alone.
+
+mod broker;
+mod envelope;
+mod error;
+mod identity;
+mod lease;
+mod ledger;
+mod lookup;
+mod message;
+pub mod module_info;
+mod partitioner;
+mod record;
+pub mod settings;
+mod sink;
+mod source;
+mod step;
+mod store;
+mod template;
+pub mod views;
+
+pub use broker::{
+    Admin, Broker, CreateOutcome, NewRecord, PartitionSpan, Position, Producer, Start, Subscription,
+    TopicInfo, TopicSpec,
+};
+pub use envelope::{Envelope, EnvelopeError};
+pub use error::{Class, Error, Result};
+pub use identity::{EffectIdentity, SinkId};
+pub use lease::Lease;
+pub use ledger::{Claim, Ledger};
+pub use lookup::{Lookup, Page, PageRequest};
+pub use message::{Message, Origin};
+pub use partitioner::partition_for_key;
+pub use record::{Batch, Header, Headers, Record, TopicPartition};
+pub use sink::{Answer, Call, Encoded, Op, Sink};
+pub use source::{Assignment, Control, Source, SourceEvent};
+pub use step::{LookBack, Outcome, Rejected, Step, StepContext, StepFactory};
+pub use store::{Finding, Store, StoreKind, View};
+pub use template::{Template, TemplateError, TemplateErrorKind};

@@ -1,0 +1,185 @@
+//! Compiling: one wasmtime engine for the process, and the way from bytes to a factory of steps.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, mpsc::sync_channel},
+    thread,
+};
+
+use millrace_core::{Error, Result};
+use sha2::{Digest, Sha256};
+use tokio::time::Duration;
+use wasmtime::{Config, Engine, Module};
+
+use crate::{
+    cache::CodeCache,
+    epoch::{Ticker, Ticks},
+    module::{ModuleInfo, refuse_other_formats},
+    program::{ModuleFactory, ModuleOptions, Program, who},
+};
+
+/// Compiled modules kept in memory, so that pipelines that share a module compile it once.
+const COMPILED_MAX: usize = 64;
+
+/// How the engine works, for all modules.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Where compiled modules are kept between runs; none compiles in each. The folder is made if it is not there.
+    /// It holds machine code: it is used only if it belongs to this user and nobody else may write into it.
+    pub cache_dir: Option<PathBuf>,
+    /// The largest module accepted, in bytes.
+    pub wasm_bytes_max: usize,
+    /// How long compiling one module may take, in milliseconds.
+    pub compile_timeout_ms: u64,
+}
+
+/// The host of SmartModules. Cloning shares it; one is enough for a process.
+#[derive(Clone)]
+pub struct SmartEngine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Engine,
+    ticker: Ticker,
+    cache: Option<CodeCache>,
+    options: EngineOptions,
+    compiled: Mutex<BTreeMap<String, Module>>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        EngineOptions { cache_dir: None, wasm_bytes_max: 10 << 20, compile_timeout_ms: 60_000 }
+    }
+}
+
+impl fmt::Debug for SmartEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SmartEngine").field("options", &self.shared.options).finish_non_exhaustive()
+    }
+}
+
+impl SmartEngine {
+    /// Starts the engine and its clock.
+    ///
+    /// # Errors
+    /// Fatal when this machine cannot run it. A cache that cannot be used is logged and left out.
+    pub fn new(options: EngineOptions) -> Result<Self> {
+        let fatal = |why: &str| Error::fatal("module engine", why);
+        let engine = Engine::new(&config())
+            .map_err(|error| fatal("cannot be set up").with_source(error.into_boxed_dyn_error()))?;
+        let ticker =
+            Ticker::start(&engine).map_err(|error| fatal("cannot start its clock").with_source(error))?;
+        let cache = options.cache_dir.as_deref().and_then(|dir| match CodeCache::open(dir) {
+            Ok(cache) => Some(cache),
+            Err(error) => {
+                tracing::warn!(%error, "compiled modules are not cached");
+                None
+            }
+        });
+        let shared = Shared { engine, ticker, cache, options, compiled: Mutex::default() };
+        Ok(SmartEngine { shared: Arc::new(shared) })
+    }
+
+    /// Compiles and checks a module, and runs its `init` once to prove the parameters. `name` is what errors call it.
+    ///
+    /// # Errors
+    /// Fatal: it is too large, no SmartModule, imports what this host does not have, or refuses its parameters.
+    pub fn load(&self, name: &str, wasm: &[u8], options: &ModuleOptions) -> Result<ModuleFactory> {
+        let (module, info) = self.compiled(name, wasm)?;
+        ModuleFactory::proven(Program::link(self, name, &module, info, options)?)
+    }
+
+    /// Compiles and checks a module, without running anything of it.
+    ///
+    /// # Errors
+    /// Fatal: it is too large or no SmartModule.
+    pub fn inspect(&self, name: &str, wasm: &[u8]) -> Result<ModuleInfo> {
+        Ok(self.compiled(name, wasm)?.1)
+    }
+
+    pub(crate) fn wasmtime(&self) -> &Engine {
+        &self.shared.engine
+    }
+
+    pub(crate) fn ticks(&self) -> &Ticks {
+        self.shared.ticker.ticks()
+    }
+
+    fn compiled(&self, name: &str, wasm: &[u8]) -> Result<(Module, ModuleInfo)> {
+        let max = self.shared.options.wasm_bytes_max;
+        if wasm.len() > max {
+            let why = format!("is {} bytes large, at most {max} are accepted", wasm.len());
+            return Err(Error::fatal(who(name), why));
+        }
+        refuse_other_formats(wasm).map_err(|why| Error::fatal(who(name), why))?;
+        let sha256 = hex::encode(Sha256::digest(wasm));
+        let module = self.module(name, wasm, &sha256)?;
+        let info = ModuleInfo::of(&module, sha256, wasm.len())
+            .map_err(|why| Error::fatal(who(name), format!("is no SmartModule: {why}")))?;
+        Ok((module, info))
+    }
+
+    /// From memory, from the cache, or by compiling.
+    fn module(&self, name: &str, wasm: &[u8], sha256: &str) -> Result<Module> {
+        const POISONED: &str = "invariant: nothing panics with the map of modules locked";
+        if let Some(module) = self.shared.compiled.lock().expect(POISONED).get(sha256) {
+            return Ok(module.clone());
+        }
+        let cache = self.shared.cache.as_ref();
+        let module = match cache.and_then(|cache| cache.get(self.wasmtime(), sha256)) {
+            Some(module) => module,
+            None => {
+                let module = self.compile(name, wasm)?;
+                if let Some(cache) = cache {
+                    cache.put(sha256, &module);
+                }
+                module
+            }
+        };
+        let mut compiled = self.shared.compiled.lock().expect(POISONED);
+        if compiled.len() >= COMPILED_MAX {
+            compiled.clear();
+        }
+        compiled.insert(sha256.to_owned(), module.clone());
+        Ok(module)
+    }
+
+    /// Compiles on a thread of its own: the compiler cannot be interrupted, but it need not be waited for.
+    fn compile(&self, name: &str, wasm: &[u8]) -> Result<Module> {
+        let fatal = |why: String| Error::fatal(who(name), why);
+        let (done, result) = sync_channel(1);
+        let (engine, wasm) = (self.wasmtime().clone(), wasm.to_vec());
+        thread::Builder::new()
+            .name("millrace-compile".to_owned())
+            .spawn(move || {
+                // Nobody waits any more if this took too long.
+                let _ = done.send(Module::from_binary(&engine, &wasm));
+            })
+            .map_err(|error| fatal("cannot start its compilation".to_owned()).with_source(error))?;
+        let timeout_ms = self.shared.options.compile_timeout_ms;
+        match result.recv_timeout(Duration::from_millis(timeout_ms)) {
+            Ok(Ok(module)) => Ok(module),
+            Ok(Err(error)) => {
+                Err(fatal("is not a valid module".to_owned()).with_source(error.into_boxed_dyn_error()))
+            }
+            Err(_) => Err(fatal(format!("cannot be compiled within {timeout_ms} ms"))),
+        }
+    }
+}
+
+fn config() -> Config {
+    const STACK_BYTES: usize = 512 << 10;
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .max_wasm_stack(STACK_BYTES)
+        .wasm_multi_memory(false)
+        .wasm_memory64(false)
+        // Faults are told by their kind; nobody reads a guest's backtrace.
+        .wasm_backtrace_max_frames(None)
+        .generate_address_map(false);
+    config
+}

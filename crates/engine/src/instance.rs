@@ -1,0 +1,203 @@
+//! One guest: a store, its memory and its exports, and the calls the host makes into it.
+
+use tokio::time::Instant;
+use wasmtime::{Memory, Store, TypedFunc};
+
+use crate::{
+    abi::{INIT_REFUSED, LOOK_BACK_REFUSED, VERSION, decode_hint, decode_refusal},
+    epoch::ticks_of,
+    fault::{Fault, hint_text},
+    limits::StoreGuard,
+    memory::{region, region_mut},
+    program::Program,
+    wasi,
+};
+
+/// The shortest deadline for starting and for `init`, in milliseconds: they run seldom and their failure is fatal.
+const OPEN_TIMEOUT_MS_MIN: u64 = 1_000;
+
+/// What a guest's imports work on.
+pub(crate) struct Host {
+    pub(crate) guard: StoreGuard,
+    /// Pointer and length of the last `copy_records` of a call.
+    pub(crate) copied: Option<(u32, u32)>,
+    pub(crate) output: wasi::Output,
+    pub(crate) started: Instant,
+}
+
+type Call = TypedFunc<(i32, i32, i32), i32>;
+
+/// An instance that has been initialised. After a fault it is thrown away: its state is undefined.
+pub(crate) struct Instance {
+    store: Store<Host>,
+    memory: Memory,
+    alloc: TypedFunc<i32, i32>,
+    transform: Call,
+    look_back: Option<Call>,
+    /// Guests made with `fluvio-smartmodule` leak each output; above this an instance is replaced.
+    recycle_above_bytes: usize,
+    /// Whether no record has been given to the transform.
+    fresh: bool,
+}
+
+/// Why an instance cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error("cannot be started: {0}")]
+    Start(Fault),
+    #[error("init failed: {0}")]
+    Init(Fault),
+    /// The author's words about the parameters.
+    #[error("init refused its parameters: {0}")]
+    Refused(String),
+}
+
+/// What `look_back` made of its records.
+pub(crate) enum LookedBack {
+    All,
+    Refused { offset: i64, hint: String },
+}
+
+impl OpenError {
+    fn is_time_out(&self) -> bool {
+        matches!(self, OpenError::Start(fault) | OpenError::Init(fault) if fault.is_time_out())
+    }
+}
+
+impl Instance {
+    /// Instantiates and initialises. A time-out is tried again once: the machine may have been busy.
+    pub(crate) fn open(program: &Program) -> Result<Self, OpenError> {
+        match Self::open_once(program) {
+            Err(error) if error.is_time_out() => Self::open_once(program),
+            result => result,
+        }
+    }
+
+    fn open_once(program: &Program) -> Result<Self, OpenError> {
+        let timeout_ms = program.limits.timeout_ms.max(OPEN_TIMEOUT_MS_MIN);
+        let host = Host {
+            guard: StoreGuard::new(&program.limits),
+            copied: None,
+            output: wasi::Output::new(program.log.clone()),
+            started: wasi::monotonic_start(),
+        };
+        let mut store = Store::new(program.engine(), host);
+        store.limiter(|host| &mut host.guard);
+        store.set_epoch_deadline(ticks_of(timeout_ms));
+        let instance = match program.pre.instantiate(&mut store) {
+            Ok(instance) => instance,
+            Err(error) => return Err(OpenError::Start(Fault::of(&error, &store.data().guard, timeout_ms))),
+        };
+        const CHECKED: &str = "invariant: exports were checked when the module was loaded";
+        let mut opened = Instance {
+            memory: instance.get_memory(&mut store, "memory").expect(CHECKED),
+            alloc: instance.get_typed_func(&mut store, "alloc").expect(CHECKED),
+            transform: instance.get_typed_func(&mut store, program.info.kind.name()).expect(CHECKED),
+            look_back: instance.get_typed_func(&mut store, "look_back").ok(),
+            store,
+            recycle_above_bytes: 0,
+            fresh: true,
+        };
+        // A reactor of WASI runs its constructors here.
+        if let Ok(initialize) = instance.get_typed_func::<(), ()>(&mut opened.store, "_initialize")
+            && let Err(error) = initialize.call(&mut opened.store, ())
+        {
+            return Err(OpenError::Start(opened.fault(&error, timeout_ms)));
+        }
+        if let Some(input) = &program.init_input {
+            let init = instance.get_typed_func(&mut opened.store, "init").expect(CHECKED);
+            opened.init(&init, input, timeout_ms)?;
+        }
+        opened.recycle_above_bytes = recycle_above(opened.memory_bytes(), program);
+        Ok(opened)
+    }
+
+    fn init(&mut self, init: &Call, input: &[u8], timeout_ms: u64) -> Result<(), OpenError> {
+        match self.call(init, input, timeout_ms).map_err(OpenError::Init)? {
+            0.. => Ok(()),
+            INIT_REFUSED => {
+                let hint = self.answer(usize::MAX).ok().and_then(|answer| decode_hint(answer).ok());
+                Err(OpenError::Refused(hint_text(hint.unwrap_or_default())))
+            }
+            code => Err(OpenError::Init(Fault::Code { code })),
+        }
+    }
+
+    /// Shows records to `look_back`, in the encoding of a transform's input.
+    pub(crate) fn look_back(&mut self, input: &[u8], timeout_ms: u64) -> Result<LookedBack, Fault> {
+        let Some(look_back) = self.look_back.clone() else { return Ok(LookedBack::All) };
+        match self.call(&look_back, input, timeout_ms)? {
+            0.. => Ok(LookedBack::All),
+            LOOK_BACK_REFUSED => {
+                let refusal = decode_refusal(self.answer(usize::MAX)?)
+                    .map_err(|error| Fault::of_decoding(&error, 0))?;
+                Ok(LookedBack::Refused { offset: refusal.offset, hint: hint_text(refusal.hint) })
+            }
+            code => Err(Fault::Code { code }),
+        }
+    }
+
+    /// Runs the transform; its answer is read with [`Instance::answer`].
+    pub(crate) fn transform(&mut self, input: &[u8], timeout_ms: u64) -> Result<(), Fault> {
+        self.fresh = false;
+        let transform = self.transform.clone();
+        match self.call(&transform, input, timeout_ms)? {
+            // The count it returns is also in the answer, where it is checked.
+            0.. => Ok(()),
+            code => Err(Fault::Code { code }),
+        }
+    }
+
+    /// What the guest handed over in the last call.
+    pub(crate) fn answer(&self, bytes_max: usize) -> Result<&[u8], Fault> {
+        let (pointer, length) = self.store.data().copied.ok_or(Fault::NoOutput)?;
+        let answer = region(self.memory.data(&self.store), pointer, length)
+            .ok_or(Fault::OutputBounds { pointer, length })?;
+        if answer.len() > bytes_max {
+            return Err(Fault::OutputBytes { length: answer.len(), max: bytes_max });
+        }
+        Ok(answer)
+    }
+
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory.data_size(&self.store)
+    }
+
+    pub(crate) fn has_outgrown(&self) -> bool {
+        self.memory_bytes() > self.recycle_above_bytes
+    }
+
+    /// Hands the input over, which the guest frees, and calls. One deadline covers both.
+    fn call(&mut self, function: &Call, input: &[u8], timeout_ms: u64) -> Result<i32, Fault> {
+        let length = u32::try_from(input.len()).expect("invariant: inputs are bounded by the memory limit");
+        self.store.set_epoch_deadline(ticks_of(timeout_ms));
+        self.store.data_mut().copied = None;
+        let pointer = match self.alloc.call(&mut self.store, length.cast_signed()) {
+            Ok(pointer) => pointer,
+            Err(error) => return Err(self.fault(&error, timeout_ms)),
+        };
+        region_mut(self.memory.data_mut(&mut self.store), pointer.cast_unsigned(), length)
+            .ok_or(Fault::Alloc { pointer: pointer.cast_unsigned(), length })?
+            .copy_from_slice(input);
+        let result = function.call(&mut self.store, (pointer, length.cast_signed(), VERSION));
+        result.map_err(|error| self.fault(&error, timeout_ms))
+    }
+
+    fn fault(&self, error: &wasmtime::Error, timeout_ms: u64) -> Fault {
+        Fault::of(error, &self.store.data().guard, timeout_ms)
+    }
+}
+
+/// The memory above which an instance is replaced between calls: Fluvio's guests never free what they answer, and
+/// each step has an instance per partition, so the mark is what a process's memory is made of. Instances whose
+/// history is dear to read again keep half of what they may use.
+fn recycle_above(opened_bytes: usize, program: &Program) -> usize {
+    const GROWTH_BYTES_MAX: usize = 8 << 20;
+    let half_room = program.limits.memory_bytes_max.saturating_sub(opened_bytes) / 2;
+    let growth = if program.look_back.is_some() { half_room } else { half_room.min(GROWTH_BYTES_MAX) };
+    opened_bytes + growth
+}

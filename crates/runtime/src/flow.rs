@@ -1,0 +1,268 @@
+//! The way of a batch through the stages of its pipeline, within one worker.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use futures::future::try_join_all;
+use millrace_core::{Class, Error, Lease, Message, Origin, Step, StepContext};
+use tokio::time::{Duration, Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    backoff::Backoff,
+    clock::Clock,
+    dead_letter::{DeadLetter, Failures, Place},
+    delivery::deliver,
+    health::{Health, PipelineState},
+    lookup::{self, LookupState},
+    metrics::Metrics,
+    pipeline::{ModuleAbout, Pipeline, StepPart},
+};
+
+/// How often a worker without a valid lease looks again.
+const LEASE_POLL: Duration = Duration::from_millis(50);
+
+/// Why a worker gives up its batch; nothing of it is committed.
+#[derive(Debug)]
+pub(crate) enum Halt {
+    /// It was told to, or its partition is gone.
+    Stopped,
+    /// Nothing can work until somebody acts.
+    Fatal(Error),
+}
+
+/// What all parts of one worker share.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) metrics: Metrics,
+    pub(crate) health: Health,
+    pub(crate) clock: Clock,
+    pub(crate) lease: Arc<Lease>,
+    /// Finish the batch if that works at the first try, and end.
+    pub(crate) drain: CancellationToken,
+    pub(crate) partition: i32,
+}
+
+/// The stages of one worker and what failed in the batch at hand.
+pub(crate) struct Flow {
+    pub(crate) context: Context,
+    stages: Vec<Stage>,
+    failures: Failures,
+}
+
+enum Stage {
+    Step { id: Arc<str>, about: ModuleAbout, step: Box<dyn Step> },
+    Lookup(Box<LookupState>),
+}
+
+impl Context {
+    pub(crate) fn backoff(&self) -> Backoff {
+        let seed = self.clock.now_ms().cast_unsigned() ^ (u64::from(self.partition.cast_unsigned()) << 48);
+        Backoff::new(self.pipeline.retry, seed)
+    }
+
+    /// Effects may be sent only under a valid lease: a process that was stopped for longer than its session
+    /// waits here until its source has polled again.
+    pub(crate) async fn wait_for_lease(&self) -> Result<(), Halt> {
+        while !self.lease.is_valid() {
+            if self.lease.is_revoked() || self.drain.is_cancelled() {
+                return Err(Halt::Stopped);
+            }
+            sleep(LEASE_POLL).await;
+        }
+        Ok(())
+    }
+
+    /// Waits before the next try; gives up when the worker is to end.
+    pub(crate) async fn retry(&self, place: &str, error: &Error, backoff: &mut Backoff) -> Result<(), Halt> {
+        let name = &self.pipeline.name;
+        self.metrics.retries.with_label_values(&[&**name, place]).inc();
+        self.health.set(name, PipelineState::Retrying(error.chain()));
+        let wait = backoff.next_wait();
+        if backoff.tries().is_power_of_two() {
+            tracing::warn!(
+                pipeline = &**name, partition = self.partition, place, tries = backoff.tries(), error = %error.chain(),
+                "trying again in {} ms", wait.as_millis()
+            );
+        }
+        if self.drain.is_cancelled() || self.lease.is_revoked() {
+            return Err(Halt::Stopped);
+        }
+        tokio::select! {
+            () = self.drain.cancelled() => Err(Halt::Stopped),
+            () = sleep(wait) => Ok(()),
+        }
+    }
+
+    /// As [`Context::retry`] for an error of class Retry; any other halts the worker.
+    pub(crate) async fn retry_or_halt(
+        &self,
+        place: &str,
+        error: Error,
+        backoff: &mut Backoff,
+    ) -> Result<(), Halt> {
+        match error.class() {
+            Class::Retry => self.retry(place, &error, backoff).await,
+            Class::Reject | Class::Fatal => Err(Halt::Fatal(error)),
+        }
+    }
+}
+
+impl Flow {
+    /// Opens the stages for one partition.
+    pub(crate) fn open(context: Context) -> Result<Self, Error> {
+        let step_context =
+            StepContext { pipeline: context.pipeline.name.clone(), partition: context.partition };
+        let mut stages = Vec::with_capacity(context.pipeline.steps.len());
+        for part in &context.pipeline.steps {
+            stages.push(match part {
+                StepPart::Module { id, factory, about } => {
+                    Stage::Step { id: id.clone(), about: about.clone(), step: factory.open(&step_context)? }
+                }
+                StepPart::Lookup(step) => Stage::Lookup(Box::new(LookupState::new(step.clone()))),
+            });
+        }
+        Ok(Flow { context, stages, failures: Failures::default() })
+    }
+
+    /// The steps, for handing them their history.
+    pub(crate) fn steps(&mut self) -> impl Iterator<Item = &mut Box<dyn Step>> {
+        self.stages.iter_mut().filter_map(|stage| match stage {
+            Stage::Step { step, .. } => Some(step),
+            Stage::Lookup(_) => None,
+        })
+    }
+
+    /// Runs the stages from `at` on, and the sinks. Returns when all outputs are done or noted as failures.
+    pub(crate) fn run(
+        &mut self,
+        at: usize,
+        messages: Vec<Message>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Halt>> + Send + '_>> {
+        Box::pin(async move {
+            let mut messages = messages;
+            for index in at..self.stages.len() {
+                if messages.is_empty() {
+                    return Ok(());
+                }
+                match &mut self.stages[index] {
+                    Stage::Lookup(_) => return lookup::run(self, index, messages).await,
+                    Stage::Step { .. } => messages = self.apply(index, messages)?,
+                }
+            }
+            self.deliver(&messages).await
+        })
+    }
+
+    /// Notes that a record failed.
+    pub(crate) fn reject(
+        &mut self,
+        origin: Arc<Origin>,
+        place: Place,
+        error: &Error,
+        module: Option<&ModuleAbout>,
+    ) {
+        let now = self.context.clock.now_ms();
+        self.failures.add(origin, place, error, module, now);
+    }
+
+    /// What failed in the batch.
+    pub(crate) fn take_failures(&mut self) -> Vec<DeadLetter> {
+        self.failures.take()
+    }
+
+    /// The lookup at a stage.
+    pub(crate) fn lookup(&mut self, at: usize) -> &mut LookupState {
+        match &mut self.stages[at] {
+            Stage::Lookup(state) => state,
+            Stage::Step { .. } => unreachable!("invariant: a lookup runs at its own stage"),
+        }
+    }
+
+    fn apply(&mut self, index: usize, messages: Vec<Message>) -> Result<Vec<Message>, Halt> {
+        let Stage::Step { id, about, step } = &mut self.stages[index] else {
+            unreachable!("invariant: only steps are applied");
+        };
+        let (id, about) = (id.clone(), about.clone());
+        let started = Instant::now();
+        let outcome = off_the_reactor(|| step.apply(messages)).map_err(Halt::Fatal)?;
+        let labels = [&*self.context.pipeline.name, &*id];
+        self.context.metrics.step_seconds.with_label_values(&labels).observe(started.elapsed().as_secs_f64());
+        for rejected in outcome.rejected {
+            self.reject(rejected.origin, Place::Step(id.clone()), &rejected.error, Some(&about));
+        }
+        Ok(outcome.passed)
+    }
+
+    async fn deliver(&mut self, messages: &[Message]) -> Result<(), Halt> {
+        let pipeline = self.context.pipeline.clone();
+        for chunk in chunks(messages, pipeline.limits.outputs_max, pipeline.limits.output_bytes_max) {
+            let sinks = pipeline.sinks.iter().map(|part| deliver(&self.context, part, chunk));
+            let answers = try_join_all(sinks).await?;
+            for (part, rejected) in pipeline.sinks.iter().zip(answers) {
+                for (index, error) in rejected {
+                    let origin = chunk[index].origin.clone();
+                    self.reject(origin, Place::Sink(part.id.sink.clone()), &error, None);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Consecutive chunks within the bounds. All outputs of one record stay together, unless they alone are more
+/// than `count_max`.
+fn chunks(messages: &[Message], count_max: usize, bytes_max: usize) -> impl Iterator<Item = &[Message]> {
+    let mut rest = messages;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let mut bytes = 0;
+        let mut whole = 0;
+        let mut end = 0;
+        for message in rest {
+            bytes += message.size_bytes();
+            if end > 0 && !Arc::ptr_eq(&rest[end - 1].origin, &message.origin) {
+                whole = end;
+            }
+            if end > 0 && (end == count_max || bytes > bytes_max) {
+                break;
+            }
+            end += 1;
+        }
+        let cut = if end == rest.len() || whole == 0 { end } else { whole };
+        let (chunk, tail) = rest.split_at(cut);
+        rest = tail;
+        Some(chunk)
+    })
+}
+
+/// Runs a step without holding up the other tasks of this thread.
+fn off_the_reactor<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_testkit::message::message;
+
+    use super::*;
+
+    #[test]
+    fn chunks_keep_the_outputs_of_a_record_together() {
+        let one = message(1, "1", "{}");
+        let two = message(2, "2", "{}");
+        let messages = [one.clone(), one.clone(), two.clone(), two.clone(), two];
+        let sizes = |max| chunks(&messages, max, 1 << 20).map(<[Message]>::len).collect::<Vec<_>>();
+        assert_eq!(sizes(10), [5]);
+        assert_eq!(sizes(4), [2, 3]);
+        assert_eq!(sizes(2), [2, 2, 1]);
+        assert_eq!(chunks(&messages, 10, 1).count(), 5);
+        assert_eq!(chunks(&[], 10, 10).count(), 0);
+    }
+}

@@ -1,0 +1,38 @@
+//! The runtime: reads records, runs steps and lookups, writes sinks, and commits what is done.
+//!
+//! One [`Pipeline`] has one source and a worker per partition. A worker takes a batch, decodes it, flows it
+//! through the stages and hands the outputs to all sinks; what a record is rejected for becomes a dead letter;
+//! when every output of every record is acknowledged, the batch's next offset may be committed. So the
+//! committed offset is always the lowest one not done, and nothing that was read is forgotten.
+
+mod backoff;
+mod cache;
+mod clock;
+mod dead_letter;
+mod decode;
+mod delivery;
+mod driver;
+mod fleet;
+mod flow;
+mod health;
+mod lookup;
+mod metrics;
+mod partitions;
+mod pipeline;
+mod rehearse;
+mod topic_sink;
+mod until_end;
+mod worker;
+
+pub use backoff::{Backoff, RetryPolicy};
+pub use clock::Clock;
+pub use dead_letter::{DeadLetter, DeadLetterQueue, FORMAT as DEAD_LETTER_FORMAT, Place};
+pub use decode::{Decode, Format};
+pub use driver::{Mode, Summary, run_pipeline};
+pub use fleet::{FleetReport, run_fleet};
+pub use health::{Health, PipelineState};
+pub use lookup::{Guard, LookupKind, LookupStep};
+pub use metrics::Metrics;
+pub use pipeline::{Limits, ModuleAbout, OnGap, Pipeline, SinkPart, StepPart};
+pub use rehearse::{Rehearsal, rehearse};
+pub use topic_sink::TopicSink;

@@ -1,0 +1,107 @@
+//! The queue between a source and a partition's worker, counted in bytes.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard},
+};
+
+use millrace_core::Batch;
+use tokio::sync::Notify;
+
+/// What a worker is given.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Batch(Batch),
+    /// All records below this offset have been queued; there may be none after the last one done.
+    Mark(i64),
+}
+
+impl Work {
+    fn size_bytes(&self) -> usize {
+        match self {
+            Work::Batch(batch) => batch.size_bytes(),
+            Work::Mark(_) => 0,
+        }
+    }
+}
+
+/// A queue whose bound is kept by the driver: above the byte limit it holds the source's partition back, so
+/// that only what the source had fetched already can still arrive.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    work: VecDeque<Work>,
+    queued_bytes: usize,
+    in_work_bytes: usize,
+}
+
+impl Queue {
+    pub(crate) fn push(&self, work: Work) {
+        {
+            let mut state = self.lock();
+            state.queued_bytes += work.size_bytes();
+            match (state.work.back_mut(), work) {
+                (Some(Work::Mark(offset)), Work::Mark(newer)) => *offset = newer,
+                (_, work) => state.work.push_back(work),
+            }
+        }
+        self.arrived.notify_one();
+    }
+
+    /// The next work, waiting for it. Cancel-safe.
+    pub(crate) async fn pop(&self) -> Work {
+        loop {
+            if let Some(work) = self.try_pop() {
+                return work;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    pub(crate) fn try_pop(&self) -> Option<Work> {
+        let mut state = self.lock();
+        let work = state.work.pop_front()?;
+        let bytes = work.size_bytes();
+        state.queued_bytes -= bytes;
+        state.in_work_bytes += bytes;
+        Some(work)
+    }
+
+    /// The next work, if it is a batch of at most `bytes_max` bytes.
+    pub(crate) fn try_pop_batch(&self, bytes_max: usize) -> Option<Batch> {
+        let fits = matches!(self.lock().work.front(), Some(Work::Batch(b)) if b.size_bytes() <= bytes_max);
+        if !fits {
+            return None;
+        }
+        // The worker is the only one who pops, so the front is still the same.
+        match self.try_pop() {
+            Some(Work::Batch(batch)) => Some(batch),
+            _ => None,
+        }
+    }
+
+    /// What was popped is done.
+    pub(crate) fn done(&self) {
+        self.lock().in_work_bytes = 0;
+    }
+
+    /// Bytes waiting.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.lock().queued_bytes
+    }
+
+    /// Bytes waiting and in work.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let state = self.lock();
+        state.queued_bytes + state.in_work_bytes
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("invariant: nobody panics while holding a queue's lock")
+    }
+}

@@ -1,0 +1,114 @@
+//! A pipeline as the runtime is given it: opened systems, no names to look up any more.
+
+use std::sync::Arc;
+
+use millrace_core::{Broker, Sink, SinkId, StepFactory, Subscription};
+use tokio::time::Duration;
+
+use crate::{backoff::RetryPolicy, dead_letter::DeadLetterQueue, decode::Decode, lookup::LookupStep};
+
+/// Everything one pipeline needs to run.
+pub struct Pipeline {
+    /// Its name; the consumer group and all metrics carry it.
+    pub name: Arc<str>,
+    /// Where it reads.
+    pub broker: Arc<dyn Broker>,
+    /// What it reads.
+    pub subscription: Subscription,
+    /// How records become messages.
+    pub decode: Decode,
+    /// What to do when the log has lost records that were not read yet.
+    pub on_gap: OnGap,
+    /// In order.
+    pub steps: Vec<StepPart>,
+    /// All of them get every output.
+    pub sinks: Vec<SinkPart>,
+    /// Where rejected records go.
+    pub dead_letters: Arc<DeadLetterQueue>,
+    /// Topics its sinks write, for the order of `--until-end`.
+    pub writes_topics: Vec<String>,
+    /// Bounds on what is in flight.
+    pub limits: Limits,
+    /// Waits between tries.
+    pub retry: RetryPolicy,
+}
+
+/// A step and the id that names it in metrics and dead letters.
+pub enum StepPart {
+    /// A SmartModule, or any other pure step.
+    Module {
+        /// The step's id.
+        id: Arc<str>,
+        /// Makes an instance per partition.
+        factory: Arc<dyn StepFactory>,
+        /// For dead letters.
+        about: ModuleAbout,
+    },
+    /// Reads a store.
+    Lookup(Arc<LookupStep>),
+}
+
+/// What a dead letter says of the module at fault.
+#[derive(Clone, Debug)]
+pub struct ModuleAbout {
+    /// The module's name.
+    pub module: Arc<str>,
+    /// SHA-256 of its bytes, in hex.
+    pub digest: Arc<str>,
+}
+
+/// A sink and how it is called.
+#[derive(Clone)]
+pub struct SinkPart {
+    /// Its ids.
+    pub id: SinkId,
+    /// The sink.
+    pub sink: Arc<dyn Sink>,
+    /// A send that takes longer has failed with Retry.
+    pub timeout: Duration,
+}
+
+/// What to do about records that retention removed before they were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnGap {
+    /// Stop and name the lost range.
+    Stop,
+    /// Count it and go on.
+    Continue,
+}
+
+/// Bounds of one pipeline.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The most records a worker takes at once.
+    pub batch_records_max: usize,
+    /// The most bytes a worker takes at once; a single larger record is taken alone.
+    pub batch_bytes_max: usize,
+    /// How long a worker waits for a batch to fill.
+    pub linger: Duration,
+    /// The most outputs handed to the sinks at once.
+    pub outputs_max: usize,
+    /// The most bytes handed to the sinks at once; a single larger output is sent alone.
+    pub output_bytes_max: usize,
+    /// Bytes queued for a partition's worker above which the source holds the partition back.
+    pub queue_bytes_max: usize,
+    /// How long work in flight may take to end on shutdown or when a partition is taken away.
+    pub drain_timeout: Duration,
+    /// How often progress is committed.
+    pub commit_interval: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            batch_records_max: 1_000,
+            batch_bytes_max: 1 << 20,
+            linger: Duration::ZERO,
+            outputs_max: 4_096,
+            output_bytes_max: 4 << 20,
+            queue_bytes_max: 4 << 20,
+            drain_timeout: Duration::from_secs(10),
+            commit_interval: Duration::from_millis(250),
+        }
+    }
+}

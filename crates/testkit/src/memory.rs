@@ -1,0 +1,563 @@
+//! A broker, a store for lookups and a sink in memory, with faults that a test arms beforehand.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use millrace_core::{
+    Admin, Answer, Assignment, Batch, Broker, Call, Control, CreateOutcome, Encoded, Error, Lease, Lookup,
+    Message, NewRecord, Page, PageRequest, PartitionSpan, Position, Producer, Record, Result, Sink, Source,
+    SourceEvent, Start, Subscription, TopicInfo, TopicPartition, TopicSpec, partition_for_key,
+};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Duration,
+};
+
+/// A log in memory: one member per group.
+#[derive(Clone, Default)]
+pub struct MemoryBroker {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    topics: BTreeMap<String, Topic>,
+    progress: HashMap<(String, TopicPartition), i64>,
+    paused: HashSet<TopicPartition>,
+    lease: Option<Arc<Lease>>,
+    revokes: VecDeque<SourceEvent>,
+}
+
+struct Topic {
+    spec: TopicSpec,
+    partitions: Vec<Partition>,
+}
+
+#[derive(Default)]
+struct Partition {
+    start: i64,
+    records: VecDeque<Record>,
+}
+
+impl MemoryBroker {
+    /// A broker with this topic.
+    pub fn with_topic(name: &str, partitions: u32) -> Self {
+        let broker = MemoryBroker::default();
+        let spec = TopicSpec {
+            name: name.to_owned(),
+            partitions,
+            retention_ms: None,
+            retention_bytes: None,
+            record_bytes_max: 1 << 20,
+            replication: None,
+        };
+        broker.create(&spec);
+        broker
+    }
+
+    /// Appends values without keys to one partition.
+    pub fn append(&self, topic: &str, partition: i32, values: impl IntoIterator<Item = impl Into<Bytes>>) {
+        for value in values {
+            let record =
+                NewRecord { value: Some(value.into()), partition: Some(partition), ..NewRecord::default() };
+            self.push(topic, record).expect("invariant: the test made the topic");
+        }
+    }
+
+    /// All records of a topic, by partition and offset.
+    pub fn records(&self, topic: &str) -> Vec<Record> {
+        let state = self.lock();
+        let partitions = state.topics.get(topic).map(|t| &t.partitions);
+        partitions.into_iter().flatten().flat_map(|p| p.records.iter().cloned()).collect()
+    }
+
+    /// What a group has committed for a partition.
+    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+        let partition = TopicPartition { topic: topic.into(), partition };
+        self.lock().progress.get(&(group.to_owned(), partition)).copied()
+    }
+
+    /// Commits for a group, as an earlier run would have.
+    pub fn set_committed(&self, group: &str, topic: &str, partition: i32, next_offset: i64) {
+        let partition = TopicPartition { topic: topic.into(), partition };
+        self.lock().progress.insert((group.to_owned(), partition), next_offset);
+    }
+
+    /// Removes the oldest records of a partition, as retention does.
+    pub fn expire(&self, topic: &str, partition: usize, before: i64) {
+        let mut state = self.lock();
+        let topic = state.topics.get_mut(topic).expect("invariant: the test made the topic");
+        let partition = &mut topic.partitions[partition];
+        partition.records.retain(|record| record.offset >= before);
+        partition.start = before;
+    }
+
+    /// The lease that the next assignment carries.
+    pub fn set_lease(&self, lease: Arc<Lease>) {
+        self.lock().lease = Some(lease);
+    }
+
+    /// Takes a partition away from the reader that asks next. The answer ends when the partition is let go.
+    pub fn revoke(&self, topic: &str, partition: i32) -> oneshot::Receiver<()> {
+        let (done, let_go) = oneshot::channel();
+        let partitions = vec![TopicPartition { topic: topic.into(), partition }];
+        self.lock().revokes.push_back(SourceEvent::Revoked { partitions, lost: false, done });
+        self.shared.changed.notify_waiters();
+        let_go
+    }
+
+    fn create(&self, spec: &TopicSpec) -> CreateOutcome {
+        let mut state = self.lock();
+        if let Some(topic) = state.topics.get(&spec.name) {
+            return CreateOutcome::Exists { partitions: topic.spec.partitions };
+        }
+        let partitions = (0..spec.partitions).map(|_| Partition::default()).collect();
+        state.topics.insert(spec.name.clone(), Topic { spec: spec.clone(), partitions });
+        CreateOutcome::Created
+    }
+
+    fn push(&self, name: &str, new: NewRecord) -> Result<Position> {
+        let position = {
+            let mut state = self.lock();
+            let topic = state.topics.get_mut(name).ok_or_else(|| unknown(name))?;
+            if new.value.as_ref().map_or(0, Bytes::len) > topic.spec.record_bytes_max {
+                return Err(Error::reject("memory", "the record is too large"));
+            }
+            let partition = new.partition.unwrap_or_else(|| {
+                let number =
+                    new.key.as_deref().map_or(0, |key| partition_for_key(key, topic.spec.partitions));
+                i32::try_from(number).unwrap_or(0)
+            });
+            let log = &mut topic.partitions[usize::try_from(partition).unwrap_or(0)];
+            let offset = log.start + log.records.len() as i64;
+            log.records.push_back(Record {
+                topic: name.into(),
+                partition,
+                offset,
+                timestamp_ms: 1_700_000_000_000 + offset,
+                key: new.key,
+                value: new.value,
+                headers: new.headers.into(),
+            });
+            Position { partition, offset }
+        };
+        self.shared.changed.notify_waiters();
+        Ok(position)
+    }
+
+    fn info(&self, name: &str) -> Option<TopicInfo> {
+        let state = self.lock();
+        let topic = state.topics.get(name)?;
+        let span = |p: &Partition| PartitionSpan { start: p.start, end: p.start + p.records.len() as i64 };
+        let partitions = (0..).zip(topic.partitions.iter().map(span)).collect();
+        Some(TopicInfo { name: name.to_owned(), partitions })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().expect("invariant: nobody panics while holding the lock")
+    }
+}
+
+fn unknown(topic: &str) -> Error {
+    Error::fatal("memory", format!("topic '{topic}' does not exist"))
+}
+
+#[async_trait]
+impl Producer for MemoryBroker {
+    async fn send(&self, topic: &str, records: Vec<NewRecord>) -> Vec<Result<Position>> {
+        records.into_iter().map(|record| self.push(topic, record)).collect()
+    }
+}
+
+#[async_trait]
+impl Admin for MemoryBroker {
+    async fn create_topic(&self, spec: &TopicSpec) -> Result<CreateOutcome> {
+        Ok(self.create(spec))
+    }
+
+    async fn topics(&self) -> Result<Vec<TopicInfo>> {
+        let names: Vec<String> = self.lock().topics.keys().cloned().collect();
+        Ok(names.iter().filter_map(|name| self.info(name)).collect())
+    }
+
+    async fn topic(&self, name: &str) -> Result<Option<TopicInfo>> {
+        Ok(self.info(name))
+    }
+
+    async fn progress(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>> {
+        let state = self.lock();
+        let of_topic = |(g, p): &(String, TopicPartition)| g == group && &*p.topic == topic;
+        Ok(state
+            .progress
+            .iter()
+            .filter(|(key, _)| of_topic(key))
+            .map(|(key, next)| (key.1.partition, *next))
+            .collect())
+    }
+}
+
+#[async_trait]
+impl Broker for MemoryBroker {
+    async fn subscribe(&self, subscription: Subscription) -> Result<Box<dyn Source>> {
+        let info = self.info(&subscription.topic).ok_or_else(|| unknown(&subscription.topic))?;
+        let group = subscription.group.clone();
+        let mut positions = BTreeMap::new();
+        let mut gaps = Vec::new();
+        for (number, span) in info.partitions {
+            if subscription.partitions.as_ref().is_some_and(|wanted| !wanted.contains(&number)) {
+                continue;
+            }
+            let partition = TopicPartition { topic: subscription.topic.as_str().into(), partition: number };
+            let committed = group
+                .as_ref()
+                .and_then(|group| self.lock().progress.get(&(group.clone(), partition.clone())).copied());
+            let next = committed.unwrap_or(match subscription.start {
+                Start::Beginning => span.start,
+                Start::End => span.end,
+                Start::Offset(offset) => offset.max(span.start),
+            });
+            if next < span.start {
+                gaps.push(SourceEvent::Gap { partition: partition.clone(), from: next, to: span.start });
+            }
+            positions.insert(partition, next.max(span.start));
+        }
+        let lease = self.lock().lease.take().unwrap_or_else(|| Arc::new(Lease::unbounded()));
+        let assigned = positions
+            .iter()
+            .map(|(partition, next)| Assignment {
+                partition: partition.clone(),
+                next_offset: *next,
+                lease: lease.clone(),
+            })
+            .collect();
+        let mut queued = VecDeque::from([SourceEvent::Assigned(assigned)]);
+        queued.extend(gaps);
+        Ok(Box::new(MemorySource {
+            broker: self.clone(),
+            group,
+            positions,
+            queued,
+            batch_records_max: subscription.batch_records_max.max(1),
+            caught_up: HashMap::new(),
+            lease,
+        }))
+    }
+
+    async fn producer(&self) -> Result<Arc<dyn Producer>> {
+        Ok(Arc::new(self.clone()))
+    }
+
+    fn admin(&self) -> Arc<dyn Admin> {
+        Arc::new(self.clone())
+    }
+}
+
+struct MemorySource {
+    broker: MemoryBroker,
+    group: Option<String>,
+    positions: BTreeMap<TopicPartition, i64>,
+    queued: VecDeque<SourceEvent>,
+    batch_records_max: usize,
+    caught_up: HashMap<TopicPartition, i64>,
+    lease: Arc<Lease>,
+}
+
+impl MemorySource {
+    fn read(&mut self) -> Option<SourceEvent> {
+        if let Some(event) = self.queued.pop_front() {
+            return Some(event);
+        }
+        let mut state = self.broker.lock();
+        if let Some(event) = state.revokes.pop_front() {
+            if let SourceEvent::Revoked { partitions, .. } = &event {
+                self.positions.retain(|partition, _| !partitions.contains(partition));
+            }
+            return Some(event);
+        }
+        for (partition, position) in &mut self.positions {
+            if state.paused.contains(partition) {
+                continue;
+            }
+            let log = &state.topics[&*partition.topic].partitions
+                [usize::try_from(partition.partition).unwrap_or(0)];
+            let from = usize::try_from(*position - log.start).unwrap_or(0);
+            let records: Vec<Record> =
+                log.records.iter().skip(from).take(self.batch_records_max).cloned().collect();
+            if let Some(last) = records.last() {
+                *position = last.offset + 1;
+                let batch = Batch { topic: partition.topic.clone(), partition: partition.partition, records };
+                return Some(SourceEvent::Batch(batch));
+            }
+            if self.caught_up.insert(partition.clone(), *position) != Some(*position) {
+                return Some(SourceEvent::CaughtUp { partition: partition.clone(), next_offset: *position });
+            }
+        }
+        None
+    }
+}
+
+#[async_trait]
+impl Source for MemorySource {
+    async fn next(&mut self) -> Result<Option<SourceEvent>> {
+        loop {
+            let shared = self.broker.shared.clone();
+            let changed = shared.changed.notified();
+            tokio::pin!(changed);
+            // Registered before looking, so that an append in between is not missed.
+            changed.as_mut().enable();
+            if let Some(event) = self.read() {
+                return Ok(Some(event));
+            }
+            changed.await;
+        }
+    }
+
+    fn control(&self) -> Arc<dyn Control> {
+        Arc::new(MemoryControl {
+            broker: self.broker.clone(),
+            group: self.group.clone(),
+            lease: self.lease.clone(),
+        })
+    }
+}
+
+impl Drop for MemorySource {
+    /// Leaves the group: nothing is this member's any more.
+    fn drop(&mut self) {
+        self.lease.revoke();
+    }
+}
+
+struct MemoryControl {
+    broker: MemoryBroker,
+    group: Option<String>,
+    lease: Arc<Lease>,
+}
+
+#[async_trait]
+impl Control for MemoryControl {
+    async fn commit(&self, offsets: &[(TopicPartition, i64)]) -> Result<()> {
+        if let Some(group) = self.group.as_ref().filter(|_| !self.lease.is_revoked()) {
+            let mut state = self.broker.lock();
+            for (partition, next) in offsets {
+                state.progress.insert((group.clone(), partition.clone()), *next);
+            }
+        }
+        Ok(())
+    }
+
+    fn pause(&self, partitions: &[TopicPartition]) {
+        self.broker.lock().paused.extend(partitions.iter().cloned());
+    }
+
+    fn resume(&self, partitions: &[TopicPartition]) {
+        let mut state = self.broker.lock();
+        for partition in partitions {
+            state.paused.remove(partition);
+        }
+        drop(state);
+        self.broker.shared.changed.notify_waiters();
+    }
+}
+
+/// What an armed sink does with a call that holds a certain text.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// Answers Retry this many times.
+    Retry(u32),
+    /// Answers Reject, always.
+    Reject,
+    /// Answers Fatal.
+    Fatal,
+    /// Never answers, this many times.
+    Hang(u32),
+}
+
+/// A sink that keeps what it is sent, in the order of its effects.
+#[derive(Default)]
+pub struct MemorySink {
+    written: Mutex<Vec<String>>,
+    faults: Mutex<Vec<(String, Fault)>>,
+    ops_max: usize,
+    changed: Notify,
+}
+
+impl MemorySink {
+    /// A sink whose calls hold up to `ops_max` messages.
+    pub fn new(ops_max: usize) -> Arc<Self> {
+        Arc::new(MemorySink { ops_max, ..MemorySink::default() })
+    }
+
+    /// Arms a fault for calls that contain `text`.
+    pub fn arm(&self, text: &str, fault: Fault) {
+        self.faults.lock().expect("invariant: no panic under the lock").push((text.to_owned(), fault));
+    }
+
+    /// What was written so far.
+    pub fn written(&self) -> Vec<String> {
+        self.written.lock().expect("invariant: no panic under the lock").clone()
+    }
+
+    /// Waits until `count` messages were written.
+    pub async fn wait_for(&self, count: usize) -> Vec<String> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let written = self.written();
+            if written.len() >= count {
+                return written;
+            }
+            changed.await;
+        }
+    }
+
+    fn fault(&self, text: &str) -> Option<Fault> {
+        let mut faults = self.faults.lock().expect("invariant: no panic under the lock");
+        let index = faults.iter().position(|(marker, _)| text.contains(marker.as_str()))?;
+        let fault = faults[index].1.clone();
+        match &mut faults[index].1 {
+            Fault::Retry(left) | Fault::Hang(left) => {
+                *left -= 1;
+                if *left == 0 {
+                    faults.remove(index);
+                }
+            }
+            Fault::Reject | Fault::Fatal => {}
+        }
+        Some(fault)
+    }
+}
+
+#[async_trait]
+impl Sink for MemorySink {
+    async fn prepare(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn encode(&self, messages: &[Message]) -> Encoded {
+        let mut encoded = Encoded::default();
+        let ops: Vec<millrace_core::Op> = (0u32..)
+            .zip(messages)
+            .filter_map(|(message, m)| {
+                if m.value.is_empty() {
+                    encoded.rejected.push((message, Error::reject("memory", "the value is empty")));
+                    return None;
+                }
+                Some(millrace_core::Op { message, parts: vec![m.value.clone()] })
+            })
+            .collect();
+        encoded.calls =
+            ops.chunks(self.ops_max.max(1)).map(|ops| Call { kind: "write", ops: ops.to_vec() }).collect();
+        encoded
+    }
+
+    async fn send(&self, calls: &[Call]) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        for call in calls {
+            let texts: Vec<String> =
+                call.ops.iter().map(|op| String::from_utf8_lossy(&op.parts[0]).into_owned()).collect();
+            let error = match self.fault(&texts.join("\n")) {
+                None => {
+                    self.written.lock().expect("invariant: no panic under the lock").extend(texts);
+                    self.changed.notify_waiters();
+                    answers.push(Answer::Done);
+                    continue;
+                }
+                Some(Fault::Retry(_)) => Error::retry("memory", "away"),
+                Some(Fault::Reject) => Error::reject("memory", "refused"),
+                Some(Fault::Fatal) => Error::fatal("memory", "broken"),
+                Some(Fault::Hang(_)) => std::future::pending().await,
+            };
+            answers.push(Answer::Failed(error));
+        }
+        answers
+    }
+}
+
+/// Sets for lookups, and the guards.
+#[derive(Default)]
+pub struct MemoryLookup {
+    sets: Mutex<BTreeMap<String, Vec<String>>>,
+    closed: Mutex<HashSet<String>>,
+    refused: Mutex<HashSet<String>>,
+    reads: Mutex<Vec<PageRequest>>,
+}
+
+impl MemoryLookup {
+    /// A store with one set.
+    pub fn with_set(key: &str, members: impl IntoIterator<Item = String>) -> Arc<Self> {
+        let lookup = MemoryLookup::default();
+        lookup.put(key, members);
+        Arc::new(lookup)
+    }
+
+    /// Replaces a set.
+    pub fn put(&self, key: &str, members: impl IntoIterator<Item = String>) {
+        let mut members: Vec<String> = members.into_iter().collect();
+        members.sort_unstable();
+        self.sets.lock().expect("invariant: no panic under the lock").insert(key.to_owned(), members);
+    }
+
+    /// Calls that read this key are rejected from now on.
+    pub fn refuse(&self, key: &str) {
+        self.refused.lock().expect("invariant: no panic under the lock").insert(key.to_owned());
+    }
+
+    fn check<'a>(&self, mut keys: impl Iterator<Item = &'a String>) -> Result<()> {
+        let refused = self.refused.lock().expect("invariant: no panic under the lock");
+        match keys.any(|key| refused.contains(key)) {
+            true => Err(Error::reject("memory", "the key holds something else")),
+            false => Ok(()),
+        }
+    }
+
+    /// The pages that were asked for.
+    pub fn reads(&self) -> Vec<PageRequest> {
+        self.reads.lock().expect("invariant: no panic under the lock").clone()
+    }
+}
+
+#[async_trait]
+impl Lookup for MemoryLookup {
+    async fn members(&self, requests: &[PageRequest]) -> Result<Vec<Page>> {
+        self.check(requests.iter().map(|request| &request.key))?;
+        self.reads.lock().expect("invariant: no panic under the lock").extend(requests.iter().cloned());
+        let sets = self.sets.lock().expect("invariant: no panic under the lock");
+        let page = |request: &PageRequest| {
+            let all = sets.get(&request.key).map(Vec::as_slice).unwrap_or_default();
+            let from = request.after.as_ref().map_or(0, |after| all.partition_point(|m| m <= after));
+            let members: Vec<String> =
+                all[from..].iter().take(request.members_max as usize).cloned().collect();
+            let more = from + members.len() < all.len();
+            Page { members, more }
+        };
+        Ok(requests.iter().map(page).collect())
+    }
+
+    async fn documents(&self, keys: &[String]) -> Result<Vec<Option<String>>> {
+        self.check(keys.iter())?;
+        let sets = self.sets.lock().expect("invariant: no panic under the lock");
+        Ok(keys.iter().map(|key| sets.get(key).and_then(|set| set.first().cloned())).collect())
+    }
+
+    async fn close(&self, guards: &[String], _ttl: Duration) -> Result<()> {
+        self.closed.lock().expect("invariant: no panic under the lock").extend(guards.iter().cloned());
+        Ok(())
+    }
+
+    async fn closed(&self, guards: &[String]) -> Result<Vec<bool>> {
+        let closed = self.closed.lock().expect("invariant: no panic under the lock");
+        Ok(guards.iter().map(|guard| closed.contains(guard)).collect())
+    }
+}

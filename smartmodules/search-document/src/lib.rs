@@ -1,0 +1,28 @@
+//! `search-document`, a map: an event as a versioned document, or as the delete of one.
+
+pub mod document;
+mod status;
+
+#[cfg(target_family = "wasm")]
+mod guest {
+    use std::sync::OnceLock;
+
+    use event::guest;
+    use fluvio_smartmodule::dataplane::smartmodule::SmartModuleExtraParams;
+    use fluvio_smartmodule::{RecordData, Result, SmartModuleRecord, smartmodule};
+
+    use crate::document::Settings;
+
+    static SETTINGS: OnceLock<Settings> = OnceLock::new();
+
+    #[smartmodule(init)]
+    fn init(params: SmartModuleExtraParams) -> Result<()> {
+        guest::init(&SETTINGS, &params, Settings::new)
+    }
+
+    #[smartmodule(map)]
+    fn map(record: &SmartModuleRecord) -> Result<(Option<RecordData>, RecordData)> {
+        let value = guest::settings(&SETTINGS, Settings::new)?.document(record.value.as_ref())?;
+        Ok((record.key.clone(), value.into()))
+    }
+}

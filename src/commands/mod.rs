@@ -1,0 +1,26 @@
+//! The commands, one file each.
+
+mod check;
+mod completions;
+mod demo;
+mod doctor;
+mod golden;
+mod run;
+mod schema;
+mod topic;
+
+use crate::{args::Command, report::Failure};
+
+/// Carries out what was typed.
+pub async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Demo(args) => demo::run(args).await,
+        Command::Check(args) => check::run(&args),
+        Command::Schema => schema::run(),
+        Command::Test(args) => golden::run(&args).await,
+        Command::Run(args) => run::run(args).await,
+        Command::Topic(command) => topic::run(command).await,
+        Command::Doctor(args) => doctor::run(&args).await,
+        Command::Completions { shell } => completions::run(shell),
+    }
+}

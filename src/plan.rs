@@ -1,0 +1,60 @@
+//! From the file that was typed to the plan: reads it, checks it, shows every mistake.
+
+use std::path::Path;
+
+use millrace_config::Plan;
+use millrace_core::settings::Problem;
+use serde_json::json;
+
+use crate::{args::FileArgs, registry, report::Failure};
+
+/// A pipeline file and what became of it.
+pub struct Checked {
+    /// Its path as typed.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+    /// The plan, or every mistake in it.
+    pub plan: Result<Plan, Vec<Problem>>,
+}
+
+/// Reads and checks the file.
+pub fn check(args: &FileArgs) -> Result<Checked, Failure> {
+    let path = &args.pipelines;
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let advice = match error.kind() {
+            std::io::ErrorKind::NotFound => "; name another file with -f",
+            _ => "",
+        };
+        Failure::input(format!("{name}: {error}{advice}"))
+    })?;
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let catalog = registry::catalog();
+    let plan = match &args.embedded {
+        None => millrace_config::load(&name, &text, folder, &variable, &catalog),
+        Some(dir) => millrace_config::load_embedded(&name, &text, folder, &variable, &catalog, dir),
+    };
+    Ok(Checked { name, text, plan })
+}
+
+/// Reads and checks the file; its mistakes are the failure.
+pub fn load(args: &FileArgs) -> Result<Plan, Failure> {
+    let checked = check(args)?;
+    checked.plan.map_err(|problems| {
+        Failure::input(millrace_config::render(&problems, &checked.name, &checked.text).trim_end())
+    })
+}
+
+/// A problem as `--json` prints it.
+pub fn problem_json(file: &str, problem: &Problem) -> serde_json::Value {
+    json!({
+        "file": file, "line": problem.at.line, "column": problem.at.column, "path": problem.path,
+        "message": problem.message, "suggestion": problem.suggestion,
+    })
+}
+
+/// Where variables of the file come from.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

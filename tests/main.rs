@@ -1,0 +1,15 @@
+//! The integration tests of the program, one binary. Each drives the real `millrace`.
+//!
+//! - `cli`: what each command prints and how it ends
+//! - `demo`: the demo from start to end
+//! - `social`: a social network's events to feeds, posts, search and counters, embedded and on real servers
+//! - `modules`: modules of others, good and bad
+//! - `hostile`: malformed records become dead letters and nothing else is held up
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod cli;
+mod demo;
+mod hostile;
+mod modules;
+mod social;
+mod support;

@@ -1,0 +1,6 @@
+//! Running the real binary, and the systems it talks to, from tests.
+
+pub mod corpus;
+pub mod millrace;
+pub mod reference;
+pub mod servers;
