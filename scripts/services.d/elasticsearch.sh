@@ -58,6 +58,6 @@ launch() {
   record_pid elasticsearch "$(<"$DIR/server")"
 }
 
-answers() { curl -fsS -m 5 -o /dev/null "$1/_cluster/health?wait_for_status=yellow&timeout=1s" 2>/dev/null; }
+answers() { curl -fsS --noproxy '*' -m 5 -o /dev/null "$1/_cluster/health?wait_for_status=yellow&timeout=1s" 2>/dev/null; }
 
 env_lines() { export_line ES_URL "${ES_URL:-$OWN}"; }

@@ -107,7 +107,7 @@ start() {
     say "using the server that $VAR names"; return
   fi
   lock
-  if running; then await 60 answers "$OWN"; say "already running, $OWN"; return; fi
+  if running; then await 300 answers "$OWN"; say "already running, $OWN"; return; fi
   end TERM
   mkdir -p "$ROOT/install"; install
   local port
@@ -118,7 +118,7 @@ start() {
   echo "$SERVICE"
   local from; from=$(milliseconds)
   launch
-  await 120 answers "$OWN"
+  await 300 answers "$OWN"
   say "ready, $OWN, after $(($(milliseconds) - from)) ms"
 }
 

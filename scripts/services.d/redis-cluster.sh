@@ -22,7 +22,7 @@ configure() {
 launch() {
   local port
   for port in $NODES; do daemon "$port" redis-server "$DIR/$port/redis.conf"; done
-  for port in $NODES; do await 20 cli "$port" ping; done
+  for port in $NODES; do await 120 cli "$port" ping; done
   # Nodes that were joined before remember it.
   [ "$(cli "$PORT" cluster info | awk -F: '/^cluster_known_nodes/ {print $2 + 0}')" -gt 1 ] ||
     redis-cli --cluster create ${OWN//,/ } --cluster-yes >"$DIR/create.log" 2>&1 ||
