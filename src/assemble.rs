@@ -12,7 +12,7 @@ use millrace_core::{
 use millrace_engine::{ModuleOptions, SmartEngine};
 use millrace_runtime::{
     DeadLetterQueue, Decode, Format, Guard, Limits, LookupKind, LookupStep, ModuleAbout, OnGap, Pipeline,
-    RetryPolicy, SinkPart, StepPart, TopicSink,
+    RetryPolicy, SinkPart, Steering, StepPart, TopicSink,
 };
 use tokio::time::Duration;
 
@@ -122,6 +122,7 @@ impl Systems {
             sinks,
             dead_letters: Arc::new(dead_letters),
             writes_topics,
+            steering: Steering::default(),
         })
     }
 

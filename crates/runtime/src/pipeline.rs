@@ -5,7 +5,10 @@ use std::sync::Arc;
 use millrace_core::{Broker, Sink, SinkId, StepFactory, Subscription};
 use tokio::time::Duration;
 
-use crate::{backoff::RetryPolicy, dead_letter::DeadLetterQueue, decode::Decode, lookup::LookupStep};
+use crate::{
+    backoff::RetryPolicy, dead_letter::DeadLetterQueue, decode::Decode, lookup::LookupStep,
+    steering::Steering,
+};
 
 /// Everything one pipeline needs to run.
 pub struct Pipeline {
@@ -31,6 +34,8 @@ pub struct Pipeline {
     pub limits: Limits,
     /// Waits between tries.
     pub retry: RetryPolicy,
+    /// Holds it and lets it go.
+    pub steering: Steering,
 }
 
 /// A step and the id that names it in metrics and dead letters.

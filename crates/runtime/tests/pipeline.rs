@@ -9,7 +9,7 @@ use millrace_core::{
 };
 use millrace_runtime::{
     Clock, DeadLetterQueue, Decode, Format, Guard, Health, Limits, LookupKind, LookupStep, Metrics, Mode,
-    ModuleAbout, OnGap, Pipeline, RetryPolicy, SinkPart, StepPart, Summary, run_pipeline,
+    ModuleAbout, OnGap, Pipeline, RetryPolicy, SinkPart, Steering, StepPart, Summary, run_pipeline,
 };
 use millrace_testkit::memory::{Fault, MemoryBroker, MemoryLookup, MemorySink};
 use tokio::time::Duration;
@@ -78,6 +78,7 @@ impl Bench {
             }],
             dead_letters: Arc::new(dead_letters),
             writes_topics: Vec::new(),
+            steering: Steering::default(),
             limits: Limits::default(),
             retry: RetryPolicy::default(),
         }

@@ -1,0 +1,104 @@
+//! Whether a pipeline takes in records, and if not, who holds it and why.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+/// Who holds a pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldBy {
+    /// A person, by `millrace pause`.
+    Operator,
+    /// More records a minute became dead letters than the pipeline allows.
+    DeadLetters,
+    /// A call was tried again for as long as the pipeline's retry budget allows.
+    RetryBudget,
+}
+
+impl HeldBy {
+    /// The name in `status`, in metrics and in the control topic.
+    pub fn name(self) -> &'static str {
+        match self {
+            HeldBy::Operator => "operator",
+            HeldBy::DeadLetters => "dead-letters",
+            HeldBy::RetryBudget => "retry-budget",
+        }
+    }
+}
+
+/// A pause: it lasts until somebody resumes the pipeline, across restarts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// Who asked for it.
+    pub by: HeldBy,
+    /// Why, for people.
+    pub reason: String,
+    /// Since when, ms since 1970.
+    pub since_ms: i64,
+}
+
+/// The handle to hold a pipeline and to let it go. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Steering {
+    state: Arc<watch::Sender<Option<Pause>>>,
+}
+
+impl Default for Steering {
+    fn default() -> Self {
+        Steering { state: Arc::new(watch::Sender::new(None)) }
+    }
+}
+
+impl Steering {
+    /// Holds the pipeline: batches in flight end, no further ones begin. A pause that stands is kept as it is.
+    pub fn pause(&self, pause: Pause) {
+        self.state.send_if_modified(|state| {
+            let changed = state.is_none();
+            state.get_or_insert(pause);
+            changed
+        });
+    }
+
+    /// Lets the pipeline go on.
+    pub fn resume(&self) {
+        self.state.send_if_modified(|state| state.take().is_some());
+    }
+
+    /// The pause that stands.
+    pub fn paused(&self) -> Option<Pause> {
+        self.state.borrow().clone()
+    }
+
+    /// Returns when no pause stands; at once if there is none. Cancel-safe.
+    pub async fn resumed(&self) {
+        // Never closed: the sender lives as long as `self`.
+        let _ = self.state.subscribe().wait_for(Option::is_none).await;
+    }
+
+    /// Sees every change from now on.
+    pub fn watch(&self) -> watch::Receiver<Option<Pause>> {
+        self.state.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_pause_stands_until_it_is_resumed() {
+        let steering = Steering::default();
+        steering.resumed().await;
+        let pause = |reason: &str| Pause { by: HeldBy::Operator, reason: reason.into(), since_ms: 1 };
+        steering.pause(pause("first"));
+        steering.pause(pause("second"));
+        assert_eq!(steering.paused(), Some(pause("first")));
+        let resumed = tokio::spawn({
+            let steering = steering.clone();
+            async move { steering.resumed().await }
+        });
+        steering.resume();
+        resumed.await.expect("resumed");
+        assert_eq!(steering.paused(), None);
+    }
+}
