@@ -8,8 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use millrace_core::{
-    Admin, Answer, Broker, Call, CreateOutcome, Encoded, Error, Lookup, Message, NewRecord, Page,
-    PageRequest, Position, Producer, Result, Sink, Source, Subscription, TopicInfo, TopicSpec,
+    Admin, Answer, Broker, Call, CreateOutcome, Encoded, Error, Lookup, Message, NewRecord, Ordinals,
+    Page, PageRequest, Position, Producer, Result, Sink, Source, Subscription, TopicInfo, TopicSpec,
 };
 use serde_json::Value;
 use tokio::time::Duration;
@@ -140,6 +140,10 @@ impl Sink for Recorder {
 
     fn encode(&self, messages: &[Message]) -> Encoded {
         self.real.encode(messages)
+    }
+
+    fn encode_part(&self, messages: &[Message], ordinals: &mut Ordinals) -> Encoded {
+        self.real.encode_part(messages, ordinals)
     }
 
     async fn send(&self, calls: &[Call]) -> Vec<Answer> {

@@ -32,7 +32,7 @@ pub use broker::{
 };
 pub use envelope::{Envelope, EnvelopeError};
 pub use error::{Class, Error, Result};
-pub use identity::{EffectIdentity, SinkId};
+pub use identity::{EffectIdentity, Ordinals, SinkId};
 pub use lease::Lease;
 pub use ledger::{Claim, Ledger};
 pub use lookup::{Lookup, Page, PageRequest};

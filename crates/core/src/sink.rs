@@ -5,6 +5,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::identity::Ordinals;
 use crate::message::Message;
 
 /// The part of a call that one message asked for.
@@ -72,6 +73,14 @@ pub trait Sink: Send + Sync {
 
     /// Which calls these messages ask for. Pure: equal input gives equal calls, whatever the system holds.
     fn encode(&self, messages: &[Message]) -> Encoded;
+
+    /// As [`Sink::encode`], where the messages' records may have more outputs in other parts of the same batch: a
+    /// sink that tells effects apart by an identity counts them through `ordinals`. Pure as well: `ordinals` is
+    /// part of the input.
+    fn encode_part(&self, messages: &[Message], ordinals: &mut Ordinals) -> Encoded {
+        let _ = ordinals;
+        self.encode(messages)
+    }
 
     /// Sends calls in order, pipelined, and answers for each. Every effect must be harmless when it is
     /// repeated, or sent late by a former owner. Cancelled only at shutdown; what was in flight then is

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use millrace_core::{Answer, Call, Class, Error, Message};
+use millrace_core::{Answer, Call, Class, Error, Message, Ordinals};
 use tokio::time::{Instant, timeout};
 
 use crate::{flow::Context, flow::Halt, pipeline::SinkPart};
@@ -12,8 +12,9 @@ pub(crate) async fn deliver(
     context: &Context,
     part: &SinkPart,
     messages: &[Message],
+    ordinals: &mut Ordinals,
 ) -> Result<Vec<(usize, Error)>, Halt> {
-    let encoded = part.sink.encode(messages);
+    let encoded = part.sink.encode_part(messages, ordinals);
     let mut rejected: Vec<(usize, Error)> =
         encoded.rejected.into_iter().map(|(index, error)| (index as usize, error)).collect();
     let mut pending = VecDeque::from(encoded.calls);

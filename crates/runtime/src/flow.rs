@@ -3,7 +3,7 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use futures::future::try_join_all;
-use millrace_core::{Class, Error, Lease, Message, Origin, Step, StepContext};
+use millrace_core::{Class, Error, Lease, Message, Ordinals, Origin, Step, StepContext};
 use tokio::time::{Duration, Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +48,8 @@ pub(crate) struct Flow {
     pub(crate) context: Context,
     stages: Vec<Stage>,
     failures: Failures,
+    /// Per sink: the outputs of the batch at hand, counted by event and key.
+    ordinals: Vec<Ordinals>,
 }
 
 enum Stage {
@@ -122,7 +124,8 @@ impl Flow {
                 StepPart::Lookup(step) => Stage::Lookup(Box::new(LookupState::new(step.clone()))),
             });
         }
-        Ok(Flow { context, stages, failures: Failures::default() })
+        let ordinals = context.pipeline.sinks.iter().map(|_| Ordinals::default()).collect();
+        Ok(Flow { context, stages, failures: Failures::default(), ordinals })
     }
 
     /// The steps, for handing them their history.
@@ -166,8 +169,9 @@ impl Flow {
         self.failures.add(origin, place, error, module, now);
     }
 
-    /// What failed in the batch.
+    /// Ends the batch and gives what failed in it.
     pub(crate) fn take_failures(&mut self) -> Vec<DeadLetter> {
+        self.ordinals.iter_mut().for_each(|ordinals| *ordinals = Ordinals::default());
         self.failures.take()
     }
 
@@ -197,7 +201,9 @@ impl Flow {
     async fn deliver(&mut self, messages: &[Message]) -> Result<(), Halt> {
         let pipeline = self.context.pipeline.clone();
         for chunk in chunks(messages, pipeline.limits.outputs_max, pipeline.limits.output_bytes_max) {
-            let sinks = pipeline.sinks.iter().map(|part| deliver(&self.context, part, chunk));
+            let context = &self.context;
+            let sinks = pipeline.sinks.iter().zip(&mut self.ordinals);
+            let sinks = sinks.map(|(part, ordinals)| deliver(context, part, chunk, ordinals));
             let answers = try_join_all(sinks).await?;
             for (part, rejected) in pipeline.sinks.iter().zip(answers) {
                 for (index, error) in rejected {

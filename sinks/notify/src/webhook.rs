@@ -4,12 +4,12 @@ mod request;
 mod settings;
 mod signature;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_core::{
-    Answer, Call, EffectIdentity, Encoded, Error, Ledger, Message, Op, Result, Sink, SinkId,
+    Answer, Call, EffectIdentity, Encoded, Error, Ledger, Message, Op, Ordinals, Result, Sink, SinkId,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -70,8 +70,12 @@ impl Sink for Webhook {
     }
 
     fn encode(&self, messages: &[Message]) -> Encoded {
+        self.encode_part(messages, &mut Ordinals::default())
+    }
+
+    fn encode_part(&self, messages: &[Message], ordinals: &mut Ordinals) -> Encoded {
         let mut encoded = Encoded { calls: Vec::with_capacity(messages.len()), rejected: Vec::new() };
-        let mut seen: HashMap<(i64, String), u32> = HashMap::new();
+        ordinals.begin_part();
         for (place, message) in (0_u32..).zip(messages) {
             if message.value.len() > BODY_BYTES_MAX {
                 let why = format!("is {} bytes long, at most {BODY_BYTES_MAX} are sent", message.value.len());
@@ -80,9 +84,7 @@ impl Sink for Webhook {
             }
             match self.effect_key(message) {
                 Ok(key) => {
-                    let ordinal = seen.entry((message.offset(), key.clone())).or_insert(0);
-                    let identity = EffectIdentity::of(&self.id, &key, message, *ordinal);
-                    *ordinal += 1;
+                    let identity = ordinals.next(&self.id, &key, message);
                     let parts =
                         vec![Bytes::copy_from_slice(identity.as_str().as_bytes()), message.value.clone()];
                     encoded.calls.push(Call::single("webhook", place, parts));

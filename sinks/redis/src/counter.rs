@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, sync::LazyLock};
 
-use millrace_core::{Message, SinkId, views::Counter};
+use millrace_core::{Message, Ordinals, SinkId, views::Counter};
 
 use crate::{calls::Calls, script::Script, send::Writes};
 
@@ -39,8 +39,8 @@ impl Writes for CounterWrites {
         &self.constants
     }
 
-    fn encode(&self, messages: &[Message], calls: &mut Calls) {
-        for (place, effect) in (0..).zip(self.view.effects(&self.id, messages)) {
+    fn encode(&self, messages: &[Message], ordinals: &mut Ordinals, calls: &mut Calls) {
+        for (place, effect) in (0..).zip(self.view.effects(&self.id, messages, ordinals)) {
             match effect {
                 Ok(Some(effect)) => calls.push(place, &effect.key, &["processed"], 2, |parts| {
                     parts.text(effect.identity.as_str());

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, sync::LazyLock};
 
 use millrace_core::{
-    Message,
+    Message, Ordinals,
     views::{Change, Document},
 };
 
@@ -49,7 +49,7 @@ impl Writes for DocumentWrites {
         &self.constants
     }
 
-    fn encode(&self, messages: &[Message], calls: &mut Calls) {
+    fn encode(&self, messages: &[Message], _: &mut Ordinals, calls: &mut Calls) {
         for (place, message) in (0..).zip(messages) {
             match self.view.effect(message) {
                 Ok(effect) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use millrace_core::{Answer, Call, Encoded, Error, Message, Result, Sink};
+use millrace_core::{Answer, Call, Encoded, Error, Message, Ordinals, Result, Sink};
 use redis::Cmd;
 
 use crate::{
@@ -28,7 +28,7 @@ pub(crate) trait Writes: Send + Sync {
     fn constants(&self) -> &[String];
 
     /// The operations of a batch, in its order.
-    fn encode(&self, messages: &[Message], calls: &mut Calls);
+    fn encode(&self, messages: &[Message], ordinals: &mut Ordinals, calls: &mut Calls);
 }
 
 /// Writes one view.
@@ -81,7 +81,13 @@ impl Sink for RedisSink {
     }
 
     fn encode(&self, messages: &[Message]) -> Encoded {
-        encode(&*self.view, self.connection.is_cluster(), messages)
+        self.encode_part(messages, &mut Ordinals::default())
+    }
+
+    fn encode_part(&self, messages: &[Message], ordinals: &mut Ordinals) -> Encoded {
+        let mut calls = Calls::new(self.view.kind(), self.connection.is_cluster(), messages.len());
+        self.view.encode(messages, ordinals, &mut calls);
+        calls.finish()
     }
 
     async fn send(&self, calls: &[Call]) -> Vec<Answer> {
@@ -109,12 +115,6 @@ fn again(error: &Error) -> Error {
         Some(cause) => copy.with_source(cause.to_string()),
         None => copy,
     }
-}
-
-fn encode(view: &dyn Writes, cluster: bool, messages: &[Message]) -> Encoded {
-    let mut calls = Calls::new(view.kind(), cluster, messages.len());
-    view.encode(messages, &mut calls);
-    calls.finish()
 }
 
 #[cfg(test)]
@@ -158,7 +158,7 @@ pub(crate) mod tests {
             &*CONSTANTS
         }
 
-        fn encode(&self, messages: &[Message], calls: &mut Calls) {
+        fn encode(&self, messages: &[Message], _: &mut Ordinals, calls: &mut Calls) {
             for (place, message) in (0..).zip(messages) {
                 let key = String::from_utf8_lossy(&message.value).into_owned();
                 calls.push(place, &key, &["with"], 1, |parts| parts.text("argument"));

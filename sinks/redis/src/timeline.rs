@@ -4,7 +4,7 @@ use std::{fmt::Write as _, sync::LazyLock};
 
 use bytes::BytesMut;
 use millrace_core::{
-    Message,
+    Message, Ordinals,
     views::{Timeline, TimelineOp},
 };
 
@@ -48,7 +48,7 @@ impl Writes for TimelineWrites {
         &self.constants
     }
 
-    fn encode(&self, messages: &[Message], calls: &mut Calls) {
+    fn encode(&self, messages: &[Message], _: &mut Ordinals, calls: &mut Calls) {
         for (place, message) in (0..).zip(messages) {
             match self.view.effect(message) {
                 Ok(effect) => calls.push(place, &effect.key, &["removed"], 3, |parts| match effect.op {

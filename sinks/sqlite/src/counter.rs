@@ -1,7 +1,7 @@
 //! Counters: the identity of each counted effect lies beside the number and is written with it.
 
 use bytes::Bytes;
-use millrace_core::{Message, Op, SinkId, views::Counter};
+use millrace_core::{Message, Op, Ordinals, SinkId, views::Counter};
 use millrace_sqlite_file::Failure;
 use serde_json::{Value, json};
 
@@ -35,8 +35,8 @@ impl Writes for CounterWrites {
         "counter"
     }
 
-    fn encode(&self, messages: &[Message], calls: &mut Calls) {
-        for (place, effect) in (0..).zip(self.view.effects(&self.id, messages)) {
+    fn encode(&self, messages: &[Message], ordinals: &mut Ordinals, calls: &mut Calls) {
+        for (place, effect) in (0..).zip(self.view.effects(&self.id, messages, ordinals)) {
             match effect {
                 Ok(Some(effect)) => {
                     let identity = Bytes::copy_from_slice(effect.identity.as_str().as_bytes());

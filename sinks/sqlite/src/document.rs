@@ -1,6 +1,6 @@
 //! Documents: one row each, JSON for readers and the versions of its fields for the merge.
 
-use millrace_core::{Message, Op, views::Document};
+use millrace_core::{Message, Op, Ordinals, views::Document};
 use millrace_sqlite_file::Failure;
 use rusqlite::OptionalExtension;
 use serde_json::{Value, json};
@@ -69,7 +69,7 @@ impl Writes for DocumentWrites {
         "document"
     }
 
-    fn encode(&self, messages: &[Message], calls: &mut Calls) {
+    fn encode(&self, messages: &[Message], _: &mut Ordinals, calls: &mut Calls) {
         for (place, message) in (0..).zip(messages) {
             match self.view.effect(message) {
                 Ok(effect) => calls.push(place, ChangeOp::parts(effect.key, &effect.change)),

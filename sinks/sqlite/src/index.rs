@@ -2,7 +2,7 @@
 //! version and its row stays.
 
 use millrace_core::{
-    Error, Message, Op,
+    Error, Message, Op, Ordinals,
     views::{Change, FieldType, Index, IndexEffect, IndexFields, IndexMode},
 };
 use millrace_sqlite_file::Failure;
@@ -129,7 +129,7 @@ impl Writes for IndexWrites {
         "index"
     }
 
-    fn encode(&self, messages: &[Message], calls: &mut Calls) {
+    fn encode(&self, messages: &[Message], _: &mut Ordinals, calls: &mut Calls) {
         for (place, message) in (0..).zip(messages) {
             match self.effect(message) {
                 Ok(effect) => calls.push(place, ChangeOp::parts(effect.id, &effect.change)),

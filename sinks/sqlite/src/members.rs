@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use millrace_core::{
-    Message, Op,
+    Message, Op, Ordinals,
     views::{Members, Polarity},
 };
 use millrace_sqlite_file::Failure;
@@ -37,7 +37,7 @@ impl Writes for MembersWrites {
         "members"
     }
 
-    fn encode(&self, messages: &[Message], calls: &mut Calls) {
+    fn encode(&self, messages: &[Message], _: &mut Ordinals, calls: &mut Calls) {
         for (place, message) in (0..).zip(messages) {
             match self.view.effect(message) {
                 Ok(effect) => {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use millrace_core::{Answer, Call, Encoded, Message, Op, Result, Sink};
+use millrace_core::{Answer, Call, Encoded, Message, Op, Ordinals, Result, Sink};
 use millrace_sqlite_file::Failure;
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ pub(crate) trait Writes: Send + Sync + 'static {
     fn kind(&self) -> &'static str;
 
     /// Encodes a batch in its order.
-    fn encode(&self, messages: &[Message], calls: &mut Calls);
+    fn encode(&self, messages: &[Message], ordinals: &mut Ordinals, calls: &mut Calls);
 
     /// Makes what the view needs beyond the tables every file has.
     fn prepare(&self, _tx: &Tx<'_>) -> Result<(), Failure> {
@@ -53,8 +53,12 @@ impl<W: Writes> Sink for SqliteSink<W> {
     }
 
     fn encode(&self, messages: &[Message]) -> Encoded {
+        self.encode_part(messages, &mut Ordinals::default())
+    }
+
+    fn encode_part(&self, messages: &[Message], ordinals: &mut Ordinals) -> Encoded {
         let mut calls = Calls::new(self.writes.kind());
-        self.writes.encode(messages, &mut calls);
+        self.writes.encode(messages, ordinals, &mut calls);
         calls.done()
     }
 

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use millrace_core::{
-    Message, Op,
+    Message, Op, Ordinals,
     views::{Timeline, TimelineOp},
 };
 use millrace_sqlite_file::Failure;
@@ -135,7 +135,7 @@ impl Writes for TimelineWrites {
         "timeline"
     }
 
-    fn encode(&self, messages: &[Message], calls: &mut Calls) {
+    fn encode(&self, messages: &[Message], _: &mut Ordinals, calls: &mut Calls) {
         for (place, message) in (0..).zip(messages) {
             match self.view.effect(message) {
                 Ok(effect) => {

@@ -1,13 +1,11 @@
 //! A counter that each event moves once, however often it is delivered.
 
-use std::collections::HashMap;
-
 use tokio::time::Duration;
 
 use super::{LEDGER_DEFAULT, required_template};
 use crate::{
     error::Error,
-    identity::{EffectIdentity, SinkId},
+    identity::{EffectIdentity, Ordinals, SinkId},
     message::Message,
     settings::{Field, Kind, Object, Problems, Settings, Shape},
     template::Template,
@@ -65,10 +63,15 @@ impl Counter {
         })
     }
 
-    /// The effects of a batch, in its order; none for a move by 0. The ordinal in an identity counts the
-    /// outputs of one event for one key, so all outputs of an event belong into one call.
-    pub fn effects(&self, sink: &SinkId, messages: &[Message]) -> Vec<Result<Option<CounterEffect>, Error>> {
-        let mut seen: HashMap<(i64, String), u32> = HashMap::new();
+    /// The effects of a part of a batch, in its order; none for a move by 0. Where an event has several outputs for
+    /// one key, `ordinals` tells them apart, also from part to part.
+    pub fn effects(
+        &self,
+        sink: &SinkId,
+        messages: &[Message],
+        ordinals: &mut Ordinals,
+    ) -> Vec<Result<Option<CounterEffect>, Error>> {
+        ordinals.begin_part();
         messages
             .iter()
             .map(|message| {
@@ -77,9 +80,7 @@ impl Counter {
                 if !(-BY_MAX..=BY_MAX).contains(&by) {
                     return Err(Error::reject(format!("template '{}'", self.by), "is out of range"));
                 }
-                let ordinal = seen.entry((message.offset(), key.clone())).or_insert(0);
-                let identity = EffectIdentity::of(sink, &key, message, *ordinal);
-                *ordinal += 1;
+                let identity = ordinals.next(sink, &key, message);
                 Ok((by != 0).then_some(CounterEffect { key, by, identity }))
             })
             .collect()

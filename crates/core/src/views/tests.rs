@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    Envelope, Message, Origin, Record, SinkId,
+    Envelope, Message, Ordinals, Origin, Record, SinkId,
     settings::{Key, Location, Node, NodeKind},
 };
 
@@ -65,8 +65,11 @@ fn counter_identities_differ_by_event_and_ordinal_only() {
         message(r#"{"u":"a","n":1}"#, "1"),
         message(r#"{"u":"a","n":0}"#, "2"),
     ];
-    let effects: Vec<_> = counter.effects(&sink, &batch).into_iter().map(Result::unwrap).collect();
-    let again: Vec<_> = counter.effects(&sink, &batch).into_iter().map(Result::unwrap).collect();
+    let effects = || -> Vec<_> {
+        let effects = counter.effects(&sink, &batch, &mut Ordinals::default());
+        effects.into_iter().map(Result::unwrap).collect()
+    };
+    let (effects, again) = (effects(), effects());
     assert_eq!(effects, again);
     assert_ne!(effects[0].as_ref().unwrap().identity, effects[1].as_ref().unwrap().identity);
     assert_eq!(effects[2], None);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millrace_core::{Envelope, Message, Origin};
+use millrace_core::{Envelope, Message, Ordinals, Origin};
 use serde_json::json;
 
 use super::{
@@ -15,6 +15,7 @@ use crate::message::{message, record};
 pub async fn all(subject: &Subject<'_>) {
     a_redelivered_event_counts_once(subject).await;
     outputs_of_one_event_count_each(subject).await;
+    outputs_in_several_parts_count_each(subject).await;
     moves_add_up(subject).await;
     sinks_have_ledgers_of_their_own(subject).await;
     without_an_event_id_the_place_counts(subject).await;
@@ -49,6 +50,37 @@ pub async fn outputs_of_one_event_count_each(subject: &Subject<'_>) {
     }
     assert_eq!(subject.reader.counter(&key).await, Some(2));
     assert_eq!(subject.reader.counter(&other).await, Some(1));
+}
+
+/// As the runtime hands them over when an event has more outputs than a chunk, or a page of a lookup: part by
+/// part, mixed with those of another event. Cut in other places at the second delivery.
+pub async fn outputs_in_several_parts_count_each(subject: &Subject<'_>) {
+    let sink = subject.counter("counter");
+    let (key, other) = (subject.key("parts"), subject.key("parts:other"));
+    let (one, two) = (step(&key, 1, "a", 1), step(&key, 2, "b", 10));
+    let output = |of: &Message, key: &str, by: i64| {
+        let value = json!({ "key": key, "by": by }).to_string();
+        Message::derived(of.origin.clone(), None, value.into())
+    };
+    let outputs = [
+        output(&one, &key, 1),
+        output(&one, &other, 100),
+        output(&two, &key, 10),
+        output(&one, &key, 1),
+        output(&two, &other, 1_000),
+        output(&one, &key, 1),
+        output(&two, &key, 10),
+    ];
+    for cut in [7, 3, 1, 2] {
+        let mut ordinals = Ordinals::default();
+        for part in outputs.chunks(cut) {
+            let encoded = sink.encode_part(part, &mut ordinals);
+            assert!(encoded.rejected.is_empty());
+            assert!(send_calls(&*sink, encoded.calls).await.is_empty());
+        }
+        assert_eq!(subject.reader.counter(&key).await, Some(23), "in parts of {cut}");
+        assert_eq!(subject.reader.counter(&other).await, Some(1_100), "in parts of {cut}");
+    }
 }
 
 /// Up, down, by many, by none.
