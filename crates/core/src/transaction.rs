@@ -36,8 +36,8 @@ pub trait Transactor: Send + Sync {
     /// Retry when the log is away; Fatal when it refuses.
     async fn restore(&self) -> Result<States>;
 
-    /// Adds records to the transaction, in order, and answers for each whether it can be part of it. Not
-    /// cancel-safe: a dropped call may have added a prefix.
+    /// Adds records to the transaction, in order, and answers for each whether it is part of it. Cancel-safe: a
+    /// dropped call has added nothing.
     ///
     /// # Errors
     /// Per record. Retry: not added, add it again. Reject: it can never be appended (too large). Fatal: the topic
