@@ -50,6 +50,8 @@ pub struct NewRecord {
     pub headers: Vec<Header>,
     /// Append to this partition; none: by murmur2 of the key, spread where there is no key.
     pub partition: Option<i32>,
+    /// In a transaction: the offset of the record it was made of.
+    pub source_offset: Option<i64>,
 }
 
 impl NewRecord {
@@ -59,7 +61,7 @@ impl NewRecord {
             key: record.key.clone(),
             value: record.value.clone(),
             headers: record.headers.to_vec(),
-            partition: None,
+            ..NewRecord::default()
         }
     }
 }
@@ -159,4 +161,9 @@ pub trait Broker: Send + Sync {
 
     /// Topics and groups.
     fn admin(&self) -> Arc<dyn Admin>;
+
+    /// Whether assignments of a group's source have a [`crate::Transactor`].
+    fn has_transactions(&self) -> bool {
+        false
+    }
 }

@@ -24,6 +24,7 @@ mod source;
 mod step;
 mod store;
 mod template;
+mod transaction;
 pub mod views;
 
 pub use broker::{
@@ -44,3 +45,4 @@ pub use source::{Assignment, Control, Source, SourceEvent};
 pub use step::{LookBack, Outcome, Rejected, Step, StepContext, StepFactory};
 pub use store::{Finding, Store, StoreKind, View};
 pub use template::{Template, TemplateError, TemplateErrorKind};
+pub use transaction::{CommitOutcome, States, Transactor};

@@ -1,12 +1,17 @@
 //! Where results go: pure encoding apart from effectful sending.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::error::{Error, Result};
-use crate::identity::Ordinals;
-use crate::message::Message;
+use crate::{
+    error::{Error, Result},
+    identity::Ordinals,
+    message::Message,
+    transaction::Transactor,
+};
 
 /// The part of a call that one message asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +91,12 @@ pub trait Sink: Send + Sync {
     /// repeated, or sent late by a former owner. Cancelled only at shutdown; what was in flight then is
     /// repeated after the restart.
     async fn send(&self, calls: &[Call]) -> Vec<Answer>;
+
+    /// The same sink, appending within a worker's transaction; none for a sink that does not append to the log
+    /// its pipeline reads.
+    fn within(&self, _transactor: &Arc<dyn Transactor>) -> Option<Arc<dyn Sink>> {
+        None
+    }
 
     /// A call as `millrace test` prints it: what the system would see.
     fn describe(&self, call: &Call) -> Value {

@@ -9,6 +9,7 @@ use crate::{
     error::Result,
     lease::Lease,
     record::{Batch, TopicPartition},
+    transaction::Transactor,
 };
 
 /// A partition this process may work on.
@@ -88,4 +89,10 @@ pub trait Control: Send + Sync {
 
     /// Fetches from them again.
     fn resume(&self, partitions: &[TopicPartition]);
+
+    /// For a worker of this assignment whose outputs are to be as exact as its progress; none where the log cannot,
+    /// or there is no group. Connects to nothing yet.
+    fn transactor(&self, _assignment: &Assignment) -> Option<Arc<dyn Transactor>> {
+        None
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::time::Duration;
 
 use crate::{
@@ -46,6 +47,20 @@ pub trait Step: Send {
     /// # Errors
     /// Fatal when the step refuses it.
     fn prime(&mut self, _history: Vec<Message>) -> Result<()> {
+        Ok(())
+    }
+
+    /// What it carries from batch to batch and wants to have again where its partition is taken up; none if
+    /// nothing. Bounded in bytes by the step itself.
+    fn snapshot(&self) -> Option<Bytes> {
+        None
+    }
+
+    /// Puts it back to where `snapshot` was taken; called before the first `apply`.
+    ///
+    /// # Errors
+    /// Fatal when the step cannot take this state.
+    fn restore(&mut self, _state: Bytes) -> Result<()> {
         Ok(())
     }
 }

@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use millrace_core::{Error, LookBack, Message, Outcome, Rejected, Result, Step};
 
 use crate::{
+    abi::Kind,
     call::{Answered, Buffers, Effects},
     fault::Fault,
     frame::Frame,
@@ -163,6 +165,20 @@ impl Step for ModuleStep {
 
     fn look_back(&self) -> Option<LookBack> {
         self.program.look_back
+    }
+
+    fn snapshot(&self) -> Option<Bytes> {
+        (self.program.info.kind == Kind::Aggregate).then(|| Bytes::copy_from_slice(&self.accumulator))
+    }
+
+    fn restore(&mut self, state: Bytes) -> Result<()> {
+        let (length, max) = (state.len(), self.program.limits.accumulator_bytes_max);
+        if length > max {
+            let why = format!("its stored state has {length} bytes, at most {max} are allowed");
+            return Err(Error::fatal(self.program.who(), why));
+        }
+        self.accumulator = state.into();
+        Ok(())
     }
 
     fn prime(&mut self, messages: Vec<Message>) -> Result<()> {

@@ -3,10 +3,12 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use bytes::Bytes;
-use millrace_core::{Admin, Class, Error, Header, NewRecord, Origin, Producer, Result, TopicSpec};
+use millrace_core::{
+    Admin, Class, Error, Header, NewRecord, Origin, Producer, Result, TopicSpec, Transactor,
+};
 use tokio::sync::OnceCell;
 
-use crate::pipeline::ModuleAbout;
+use crate::{appender::Appender, pipeline::ModuleAbout};
 
 /// The format number in `millrace-format`.
 pub const FORMAT: &str = "1";
@@ -59,6 +61,8 @@ pub struct DeadLetter {
     pub first_failed_ms: i64,
     /// When it failed last, ms since 1970.
     pub last_failed_ms: i64,
+    /// It is too large for its topic as it is, and goes without key, value and headers.
+    pub truncated: bool,
 }
 
 /// Writes the dead letters of one pipeline. The topic is created with the first one.
@@ -66,8 +70,8 @@ pub struct DeadLetterQueue {
     pipeline: Arc<str>,
     topic: TopicSpec,
     admin: Arc<dyn Admin>,
-    producer: Arc<dyn Producer>,
-    created: OnceCell<()>,
+    appender: Appender,
+    created: Arc<OnceCell<()>>,
 }
 
 impl DeadLetterQueue {
@@ -79,7 +83,18 @@ impl DeadLetterQueue {
         producer: Arc<dyn Producer>,
     ) -> Self {
         topic.record_bytes_max += METADATA_BYTES_MAX;
-        DeadLetterQueue { pipeline, topic, admin, producer, created: OnceCell::new() }
+        DeadLetterQueue { pipeline, topic, admin, appender: Appender::Log(producer), created: Arc::default() }
+    }
+
+    /// The same queue, appending within a worker's transaction.
+    pub(crate) fn within(&self, transactor: &Arc<dyn Transactor>) -> Self {
+        DeadLetterQueue {
+            pipeline: self.pipeline.clone(),
+            topic: self.topic.clone(),
+            admin: self.admin.clone(),
+            appender: Appender::Transaction(transactor.clone()),
+            created: self.created.clone(),
+        }
     }
 
     /// The topic's name.
@@ -87,33 +102,37 @@ impl DeadLetterQueue {
         &self.topic.name
     }
 
-    /// Appends all, or says why not; to be called again with the ones that failed.
+    /// Appends the letters and takes out those that are appended; to be called again while some are left.
     ///
     /// # Errors
-    /// Retry when the broker is away; Fatal when it refuses. Letters that were appended before an error are
-    /// appended again by the next try: dead letters are at least once.
-    pub async fn send(&self, letters: &[DeadLetter]) -> Result<()> {
+    /// Retry when the broker is away; Fatal when it refuses. Without a transaction, letters are at least once: a
+    /// call that is dropped, or an answer that is lost, has them appended again.
+    pub async fn send(&self, letters: &mut Vec<DeadLetter>) -> Result<()> {
         self.created
             .get_or_try_init(|| async { self.admin.create_topic(&self.topic).await.map(drop) })
             .await?;
-        let records = letters.iter().map(|letter| self.record(letter, false)).collect();
-        let answers = self.producer.send(&self.topic.name, records).await;
-        let mut truncated = Vec::new();
-        for (letter, answer) in letters.iter().zip(answers) {
-            match answer {
-                Ok(_) => {}
-                Err(error) if error.class() == Class::Reject => truncated.push(self.record(letter, true)),
-                Err(error) => return Err(error),
-            }
-        }
-        for answer in self.producer.send(&self.topic.name, truncated).await {
-            answer?;
+        while !letters.is_empty() {
+            let records = letters.iter().map(|letter| self.record(letter)).collect();
+            let mut answers = self.appender.append(&self.topic.name, records).await.into_iter();
+            let mut failure = None;
+            letters.retain_mut(|letter| match answers.next() {
+                None | Some(Ok(())) => false,
+                Some(Err(error)) if error.class() == Class::Reject && !letter.truncated => {
+                    letter.truncated = true;
+                    true
+                }
+                Some(Err(error)) => {
+                    failure.get_or_insert(error);
+                    true
+                }
+            });
+            failure.map_or(Ok(()), Err)?;
         }
         Ok(())
     }
 
-    fn record(&self, letter: &DeadLetter, truncate: bool) -> NewRecord {
-        let record = &letter.origin.record;
+    fn record(&self, letter: &DeadLetter) -> NewRecord {
+        let (record, truncate) = (&letter.origin.record, letter.truncated);
         let mut fields = BTreeMap::from([
             ("millrace-format", FORMAT.to_owned()),
             ("millrace-origin-topic", record.topic.to_string()),
@@ -153,6 +172,7 @@ impl DeadLetterQueue {
             value: if truncate { Some(Bytes::new()) } else { record.value.clone() },
             headers: kept.cloned().chain(own).collect(),
             partition: None,
+            source_offset: Some(record.offset),
         }
     }
 }
@@ -185,6 +205,7 @@ impl Failures {
                     attempts: 1,
                     first_failed_ms: now_ms,
                     last_failed_ms: now_ms,
+                    truncated: false,
                 });
             }
             Entry::Occupied(mut entry) => {

@@ -25,7 +25,7 @@ use crate::{
     partitions::{Queue, Work},
     pipeline::{OnGap, Pipeline},
     until_end::Goal,
-    worker::{Counts, Report, Worker},
+    worker::{Counts, Report, Stage, Worker},
 };
 
 /// How often the group's progress is asked for when this process's own part of the goal is done.
@@ -300,6 +300,10 @@ impl Driver {
     }
 
     fn assign(&mut self, assignment: Assignment) {
+        let transactor = match self.pipeline.transactions {
+            true => self.control.transactor(&assignment),
+            false => None,
+        };
         let Assignment { partition, next_offset, lease } = assignment;
         tracing::info!(
             pipeline = &*self.pipeline.name,
@@ -324,6 +328,7 @@ impl Driver {
             start: next_offset,
             queue: queue.clone(),
             reports: self.reports_in.clone(),
+            transactor,
         };
         let worker = tokio::spawn(worker.run());
         let abort = worker.abort_handle();
@@ -346,7 +351,7 @@ impl Driver {
     fn note(&mut self, report: Report, progress: Option<&Progress>) -> Result<()> {
         match report {
             Report::Failed(error) => Err(error),
-            Report::Done { partition, lease, next_offset } => {
+            Report::Done { partition, lease, next_offset, stage } => {
                 let Some(entry) = self.partitions.get_mut(&partition) else { return Ok(()) };
                 if !Arc::ptr_eq(&entry.lease, &lease) {
                     return Ok(());
@@ -358,8 +363,11 @@ impl Driver {
                 if let Some(progress) = progress {
                     lock(progress).insert(partition.clone(), next_offset);
                 }
-                if self.committed.get(&partition).is_none_or(|committed| *committed < next_offset) {
-                    self.dirty.insert(partition, next_offset);
+                let is_news = self.committed.get(&partition).is_none_or(|committed| *committed < next_offset);
+                match stage {
+                    Stage::ToCommit if is_news => drop(self.dirty.insert(partition, next_offset)),
+                    Stage::ToCommit | Stage::Done => {}
+                    Stage::Committed => self.committed_now([(partition, next_offset)]),
                 }
                 self.measure_held();
                 Ok(())
@@ -412,9 +420,7 @@ impl Driver {
         self.committing = None;
         match answer {
             Ok(()) => {
-                self.committed.extend(offsets);
-                let seconds = self.clock.now_ms() as f64 / 1_000.0;
-                self.metrics.last_commit.with_label_values(&[&*self.pipeline.name]).set(seconds);
+                self.committed_now(offsets);
                 Ok(())
             }
             Err(error) if error.class() == Class::Retry => {
@@ -426,6 +432,12 @@ impl Driver {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn committed_now(&mut self, offsets: impl IntoIterator<Item = (TopicPartition, i64)>) {
+        self.committed.extend(offsets);
+        let seconds = self.clock.now_ms() as f64 / 1_000.0;
+        self.metrics.last_commit.with_label_values(&[&*self.pipeline.name]).set(seconds);
     }
 
     /// Lets the workers of these partitions finish their batch, and takes note of what they did. Meanwhile any

@@ -3,7 +3,7 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use futures::future::try_join_all;
-use millrace_core::{Class, Error, Lease, Message, Ordinals, Origin, Step, StepContext};
+use millrace_core::{Class, Error, Lease, Message, Ordinals, Origin, States, Step, StepContext};
 use tokio::time::{Duration, Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -134,6 +134,28 @@ impl Flow {
             Stage::Step { step, .. } => Some(step),
             Stage::Lookup(_) => None,
         })
+    }
+
+    /// The states of steps that are not as in `known`.
+    pub(crate) fn changed_states(&self, known: &States) -> States {
+        let states = self.stages.iter().filter_map(|stage| match stage {
+            Stage::Step { id, step, .. } => Some((id.clone(), step.snapshot()?)),
+            Stage::Lookup(_) => None,
+        });
+        // What was never stored is empty.
+        states.filter(|(id, state)| known.get(id).map_or(&b""[..], |known| known) != state).collect()
+    }
+
+    /// Gives the steps the states they had.
+    pub(crate) fn restore(&mut self, states: &States) -> Result<(), Error> {
+        for stage in &mut self.stages {
+            if let Stage::Step { id, step, .. } = stage
+                && let Some(state) = states.get(id)
+            {
+                step.restore(state.clone())?;
+            }
+        }
+        Ok(())
     }
 
     /// Runs the stages from `at` on, and the sinks. Returns when all outputs are done or noted as failures.

@@ -5,6 +5,7 @@
 //! when every output of every record is acknowledged, the batch's next offset may be committed. So the
 //! committed offset is always the lowest one not done, and nothing that was read is forgotten.
 
+mod appender;
 mod backoff;
 mod cache;
 mod clock;
@@ -15,6 +16,7 @@ mod driver;
 mod fleet;
 mod flow;
 mod health;
+mod look_back;
 mod lookup;
 mod metrics;
 mod partitions;
@@ -22,6 +24,7 @@ mod pipeline;
 mod rehearse;
 mod steering;
 mod topic_sink;
+mod transaction;
 mod until_end;
 mod worker;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millrace_core::{Broker, Sink, SinkId, StepFactory, Subscription};
+use millrace_core::{Broker, Sink, SinkId, StepFactory, Subscription, Transactor};
 use tokio::time::Duration;
 
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
 };
 
 /// Everything one pipeline needs to run.
+#[derive(Clone)]
 pub struct Pipeline {
     /// Its name; the consumer group and all metrics carry it.
     pub name: Arc<str>,
@@ -30,6 +31,8 @@ pub struct Pipeline {
     pub dead_letters: Arc<DeadLetterQueue>,
     /// Topics its sinks write, for the order of `--until-end`.
     pub writes_topics: Vec<String>,
+    /// What a batch appends to the broker, the states of steps and the batch's progress are one transaction.
+    pub transactions: bool,
     /// Bounds on what is in flight.
     pub limits: Limits,
     /// Waits between tries.
@@ -38,7 +41,22 @@ pub struct Pipeline {
     pub steering: Steering,
 }
 
+impl Pipeline {
+    /// The pipeline as one worker runs it: what it appends to its broker goes into the worker's transaction.
+    pub(crate) fn within(&self, transactor: &Arc<dyn Transactor>) -> Self {
+        let mut within = self.clone();
+        for part in &mut within.sinks {
+            if let Some(sink) = part.sink.within(transactor) {
+                part.sink = sink;
+            }
+        }
+        within.dead_letters = Arc::new(self.dead_letters.within(transactor));
+        within
+    }
+}
+
 /// A step and the id that names it in metrics and dead letters.
+#[derive(Clone)]
 pub enum StepPart {
     /// A SmartModule, or any other pure step.
     Module {

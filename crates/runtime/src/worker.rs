@@ -3,25 +3,34 @@
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt;
-use millrace_core::{
-    Batch, Class, Envelope, Error, Lease, Message, Origin, Record, SourceEvent, Start, Subscription,
-    TopicPartition,
-};
-use tokio::{sync::mpsc, time::timeout};
+use millrace_core::{Batch, Error, Lease, TopicPartition, Transactor};
+use tokio::sync::mpsc;
 
 use crate::{
     decode::Decoded,
     flow::{Context, Flow, Halt},
     partitions::{Queue, Work},
+    transaction::Transactions,
 };
 
 /// What a worker tells the driver.
 #[derive(Debug)]
 pub(crate) enum Report {
     /// Every record below `next_offset` is done.
-    Done { partition: TopicPartition, lease: Arc<Lease>, next_offset: i64 },
+    Done { partition: TopicPartition, lease: Arc<Lease>, next_offset: i64, stage: Stage },
     /// The worker has ended by an error.
     Failed(Error),
+}
+
+/// What is left to do about progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The driver commits it.
+    ToCommit,
+    /// The worker commits it later.
+    Done,
+    /// The worker has committed it.
+    Committed,
 }
 
 /// Counted per batch, for the summary of a run.
@@ -30,6 +39,25 @@ pub(crate) struct Counts {
     pub(crate) records: u64,
     pub(crate) skipped: u64,
     pub(crate) dead_letters: u64,
+    /// When the first record of a batch with effects was appended; 0 without.
+    appended_ms: i64,
+}
+
+impl Counts {
+    /// Adds a batch, here and to the metrics.
+    pub(crate) fn add(&mut self, context: &Context, batch: Counts) {
+        let name = &*context.pipeline.name;
+        self.records += batch.records;
+        self.skipped += batch.skipped;
+        self.dead_letters += batch.dead_letters;
+        context.metrics.records_in.with_label_values(&[name]).inc_by(batch.records);
+        context.metrics.records_skipped.with_label_values(&[name]).inc_by(batch.skipped);
+        if batch.appended_ms > 0 {
+            let waited_ms = (context.clock.now_ms() - batch.appended_ms).max(0);
+            let histogram = context.metrics.end_to_end_seconds.with_label_values(&[name]);
+            histogram.observe(waited_ms as f64 / 1_000.0);
+        }
+    }
 }
 
 pub(crate) struct Worker {
@@ -38,6 +66,8 @@ pub(crate) struct Worker {
     pub(crate) start: i64,
     pub(crate) queue: Arc<Queue>,
     pub(crate) reports: mpsc::Sender<Report>,
+    /// Through which progress is committed, if not by the driver.
+    pub(crate) transactor: Option<Arc<dyn Transactor>>,
 }
 
 impl Worker {
@@ -57,8 +87,11 @@ impl Worker {
     }
 
     async fn work(&self, counts: &mut Counts) -> Result<(), Halt> {
+        if let Some(transactor) = &self.transactor {
+            return Transactions::open(self, transactor.clone()).await?.work(counts).await;
+        }
         let mut flow = Flow::open(self.context.clone()).map_err(Halt::Fatal)?;
-        self.prime(&mut flow).await?;
+        self.prime(&mut flow, self.start).await?;
         loop {
             let work = tokio::select! {
                 biased;
@@ -70,18 +103,24 @@ impl Worker {
                 Work::Batch(batch) => {
                     let batch = self.fill(batch).await;
                     let next_offset = batch.next_offset();
-                    self.process(&mut flow, batch, counts).await?;
+                    counts.add(&self.context, self.process(&mut flow, batch).await?);
                     next_offset
                 }
             };
-            self.queue.done();
-            let (partition, lease) = (self.topic_partition.clone(), self.context.lease.clone());
-            let _ = self.reports.send(Report::Done { partition, lease, next_offset }).await;
+            self.report(next_offset, Stage::ToCommit).await;
         }
     }
 
+    /// What was taken from the queue is done.
+    pub(crate) async fn report(&self, next_offset: i64, stage: Stage) {
+        self.queue.done();
+        let (partition, lease) = (self.topic_partition.clone(), self.context.lease.clone());
+        // The driver is gone only when the whole pipeline has ended.
+        let _ = self.reports.send(Report::Done { partition, lease, next_offset, stage }).await;
+    }
+
     /// Adds queued batches up to the limits, waiting at most for the linger time.
-    async fn fill(&self, mut batch: Batch) -> Batch {
+    pub(crate) async fn fill(&self, mut batch: Batch) -> Batch {
         let limits = &self.context.pipeline.limits;
         let mut bytes = batch.size_bytes();
         let mut add = |batch: &mut Batch| {
@@ -105,15 +144,14 @@ impl Worker {
         batch
     }
 
-    async fn process(&self, flow: &mut Flow, batch: Batch, counts: &mut Counts) -> Result<(), Halt> {
-        let context = &self.context;
-        let name = &*context.pipeline.name;
+    /// Runs a batch through all stages; all of it is acknowledged, or in the worker's transaction.
+    pub(crate) async fn process(&self, flow: &mut Flow, batch: Batch) -> Result<Counts, Halt> {
         let appended_ms = batch.records.first().map_or(0, |record| record.timestamp_ms);
         let records = batch.records.len() as u64;
         let mut skipped = 0;
         let mut messages = Vec::with_capacity(batch.records.len());
         for record in batch.records {
-            match context.pipeline.decode.decode(record) {
+            match self.context.pipeline.decode.decode(record) {
                 Decoded::Message(message) => messages.push(message),
                 Decoded::Skipped => skipped += 1,
                 Decoded::Rejected(origin, error) => {
@@ -121,29 +159,20 @@ impl Worker {
                 }
             }
         }
-        let effects = !messages.is_empty();
+        let appended_ms = if messages.is_empty() { 0 } else { appended_ms };
         flow.run(0, messages).await?;
-        let letters = self.bury(flow).await?;
-        counts.records += records;
-        counts.skipped += skipped;
-        counts.dead_letters += letters;
-        context.metrics.records_in.with_label_values(&[name]).inc_by(records);
-        context.metrics.records_skipped.with_label_values(&[name]).inc_by(skipped);
-        if effects && appended_ms > 0 {
-            let waited_ms = (context.clock.now_ms() - appended_ms).max(0);
-            let histogram = context.metrics.end_to_end_seconds.with_label_values(&[name]);
-            histogram.observe(waited_ms as f64 / 1_000.0);
-        }
-        Ok(())
+        let dead_letters = self.bury(flow).await?;
+        Ok(Counts { records, skipped, dead_letters, appended_ms })
     }
 
     /// Stores what failed as dead letters; returns when they are acknowledged.
     async fn bury(&self, flow: &mut Flow) -> Result<u64, Halt> {
-        let letters = flow.take_failures();
+        let mut letters = flow.take_failures();
+        let count = letters.len() as u64;
         if letters.is_empty() {
             return Ok(0);
         }
-        let context = &self.context;
+        let context = &flow.context;
         let name = &*context.pipeline.name;
         for letter in &letters {
             let record = &letter.origin.record;
@@ -166,76 +195,10 @@ impl Worker {
         let mut backoff = context.backoff();
         loop {
             context.wait_for_lease().await?;
-            match context.pipeline.dead_letters.send(&letters).await {
-                Ok(()) => return Ok(letters.len() as u64),
+            match context.pipeline.dead_letters.send(&mut letters).await {
+                Ok(()) => return Ok(count),
                 Err(error) => context.retry_or_halt("dead-letters", error, &mut backoff).await?,
             }
         }
     }
-
-    /// Reads the history the steps ask for and hands it to them.
-    async fn prime(&self, flow: &mut Flow) -> Result<(), Halt> {
-        let wanted =
-            flow.steps().filter_map(|step| step.look_back()).map(|back| i64::from(back.records_max)).max();
-        let Some(records) = wanted else { return Ok(()) };
-        let history = self.history(self.start.saturating_sub(records).max(0)).await?;
-        let now_ms = self.context.clock.now_ms();
-        for step in flow.steps() {
-            let Some(back) = step.look_back() else { continue };
-            let oldest_ms = back.age_max.map_or(i64::MIN, |age| now_ms - age.as_millis() as i64);
-            let skip = history.len().saturating_sub(back.records_max as usize);
-            let seen = history[skip..].iter().filter(|m| m.origin.record.timestamp_ms >= oldest_ms).cloned();
-            step.prime(seen.collect()).map_err(Halt::Fatal)?;
-        }
-        Ok(())
-    }
-
-    /// The messages of this partition from `from` up to where the worker starts.
-    async fn history(&self, from: i64) -> Result<Vec<Message>, Halt> {
-        let pipeline = &self.context.pipeline;
-        let subscription = Subscription {
-            group: None,
-            partitions: Some(vec![self.topic_partition.partition]),
-            start: Start::Offset(from),
-            ..pipeline.subscription.clone()
-        };
-        let mut history = Vec::new();
-        if from >= self.start {
-            return Ok(history);
-        }
-        let mut backoff = self.context.backoff();
-        let mut source = loop {
-            match pipeline.broker.subscribe(subscription.clone()).await {
-                Ok(source) => break source,
-                Err(error) => self.context.retry_or_halt("look-back", error, &mut backoff).await?,
-            }
-        };
-        loop {
-            let event = match timeout(pipeline.limits.drain_timeout, source.next()).await {
-                Err(_) => Err(Error::retry("look back", "the source did not answer in time")),
-                Ok(event) => event,
-            };
-            match event {
-                Ok(Some(SourceEvent::Batch(batch))) => {
-                    let next_offset = batch.next_offset();
-                    let below = batch.records.into_iter().filter(|record| record.offset < self.start);
-                    history.extend(below.map(raw_message));
-                    if next_offset >= self.start {
-                        return Ok(history);
-                    }
-                }
-                Ok(Some(SourceEvent::CaughtUp { .. }) | None) => return Ok(history),
-                Ok(Some(_)) => {}
-                Err(error) if error.class() == Class::Retry => {
-                    self.context.retry("look-back", &error, &mut backoff).await?;
-                }
-                Err(error) => return Err(Halt::Fatal(error)),
-            }
-        }
-    }
-}
-
-fn raw_message(record: Record) -> Message {
-    let envelope = Envelope::of_json(&record).unwrap_or_default();
-    Message::first(Arc::new(Origin { record, envelope }))
 }

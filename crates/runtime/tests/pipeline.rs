@@ -78,6 +78,7 @@ impl Bench {
             }],
             dead_letters: Arc::new(dead_letters),
             writes_topics: Vec::new(),
+            transactions: false,
             steering: Steering::default(),
             limits: Limits::default(),
             retry: RetryPolicy::default(),

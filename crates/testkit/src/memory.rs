@@ -1,5 +1,7 @@
 //! A broker, a store for lookups and a sink in memory, with faults that a test arms beforehand.
 
+mod transactor;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard},
@@ -10,12 +12,19 @@ use bytes::Bytes;
 use millrace_core::{
     Admin, Answer, Assignment, Batch, Broker, Call, Control, CreateOutcome, Encoded, Error, Lease, Lookup,
     Message, NewRecord, Page, PageRequest, PartitionSpan, Position, Producer, Record, Result, Sink, Source,
-    SourceEvent, Start, Subscription, TopicInfo, TopicPartition, TopicSpec, partition_for_key,
+    SourceEvent, Start, States, Subscription, TopicInfo, TopicPartition, TopicSpec, Transactor,
+    partition_for_key,
 };
 use tokio::{
     sync::{Notify, oneshot},
     time::Duration,
 };
+
+pub use transactor::CommitFault;
+use transactor::MemoryTransactor;
+
+/// A group, and a partition it reads.
+type Owner = (String, TopicPartition);
 
 /// A log in memory: one member per group.
 #[derive(Clone, Default)]
@@ -32,7 +41,13 @@ struct Shared {
 #[derive(Default)]
 struct State {
     topics: BTreeMap<String, Topic>,
-    progress: HashMap<(String, TopicPartition), i64>,
+    progress: HashMap<Owner, i64>,
+    states: HashMap<Owner, States>,
+    /// How many transactors an owner has had.
+    epochs: HashMap<Owner, u64>,
+    commit_faults: VecDeque<CommitFault>,
+    /// Whose last commit was carried out without saying so.
+    silent: HashSet<Owner>,
     paused: HashSet<TopicPartition>,
     lease: Option<Arc<Lease>>,
     revokes: VecDeque<SourceEvent>,
@@ -102,6 +117,11 @@ impl MemoryBroker {
         partition.start = before;
     }
 
+    /// What becomes of the next commits of transactions, in order.
+    pub fn arm_commits(&self, faults: impl IntoIterator<Item = CommitFault>) {
+        self.lock().commit_faults.extend(faults);
+    }
+
     /// The lease that the next assignment carries.
     pub fn set_lease(&self, lease: Arc<Lease>) {
         self.lock().lease = Some(lease);
@@ -127,30 +147,7 @@ impl MemoryBroker {
     }
 
     fn push(&self, name: &str, new: NewRecord) -> Result<Position> {
-        let position = {
-            let mut state = self.lock();
-            let topic = state.topics.get_mut(name).ok_or_else(|| unknown(name))?;
-            if new.value.as_ref().map_or(0, Bytes::len) > topic.spec.record_bytes_max {
-                return Err(Error::reject("memory", "the record is too large"));
-            }
-            let partition = new.partition.unwrap_or_else(|| {
-                let number =
-                    new.key.as_deref().map_or(0, |key| partition_for_key(key, topic.spec.partitions));
-                i32::try_from(number).unwrap_or(0)
-            });
-            let log = &mut topic.partitions[usize::try_from(partition).unwrap_or(0)];
-            let offset = log.start + log.records.len() as i64;
-            log.records.push_back(Record {
-                topic: name.into(),
-                partition,
-                offset,
-                timestamp_ms: 1_700_000_000_000 + offset,
-                key: new.key,
-                value: new.value,
-                headers: new.headers.into(),
-            });
-            Position { partition, offset }
-        };
+        let position = self.lock().push(name, new)?;
         self.shared.changed.notify_waiters();
         Ok(position)
     }
@@ -165,6 +162,31 @@ impl MemoryBroker {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.shared.state.lock().expect("invariant: nobody panics while holding the lock")
+    }
+}
+
+impl State {
+    fn push(&mut self, name: &str, new: NewRecord) -> Result<Position> {
+        let topic = self.topics.get_mut(name).ok_or_else(|| unknown(name))?;
+        if new.value.as_ref().map_or(0, Bytes::len) > topic.spec.record_bytes_max {
+            return Err(Error::reject("memory", "the record is too large"));
+        }
+        let partition = new.partition.unwrap_or_else(|| {
+            let number = new.key.as_deref().map_or(0, |key| partition_for_key(key, topic.spec.partitions));
+            i32::try_from(number).unwrap_or(0)
+        });
+        let log = &mut topic.partitions[usize::try_from(partition).unwrap_or(0)];
+        let offset = log.start + log.records.len() as i64;
+        log.records.push_back(Record {
+            topic: name.into(),
+            partition,
+            offset,
+            timestamp_ms: 1_700_000_000_000 + offset,
+            key: new.key,
+            value: new.value,
+            headers: new.headers.into(),
+        });
+        Ok(Position { partition, offset })
     }
 }
 
@@ -260,6 +282,10 @@ impl Broker for MemoryBroker {
     fn admin(&self) -> Arc<dyn Admin> {
         Arc::new(self.clone())
     }
+
+    fn has_transactions(&self) -> bool {
+        true
+    }
 }
 
 struct MemorySource {
@@ -354,6 +380,11 @@ impl Control for MemoryControl {
             }
         }
         Ok(())
+    }
+
+    fn transactor(&self, assignment: &Assignment) -> Option<Arc<dyn Transactor>> {
+        let group = self.group.as_deref()?;
+        Some(Arc::new(MemoryTransactor::new(&self.broker, group, &assignment.partition, &assignment.lease)))
     }
 
     fn pause(&self, partitions: &[TopicPartition]) {
