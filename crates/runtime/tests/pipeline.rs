@@ -51,6 +51,7 @@ impl Bench {
             retention_bytes: None,
             record_bytes_max: 1 << 20,
             replication: None,
+            compact: false,
         };
         let broker = Arc::new(self.broker.clone());
         let dead_letters = DeadLetterQueue::new(GROUP.into(), topic, broker.clone(), broker.clone());
