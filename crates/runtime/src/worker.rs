@@ -63,7 +63,7 @@ impl Worker {
             let work = tokio::select! {
                 biased;
                 () = self.context.drain.cancelled() => return Ok(()),
-                work = self.queue.pop() => work,
+                work = self.next() => work,
             };
             let next_offset = match work {
                 Work::Mark(next_offset) => next_offset,
@@ -77,6 +77,19 @@ impl Worker {
             self.queue.done();
             let (partition, lease) = (self.topic_partition.clone(), self.context.lease.clone());
             let _ = self.reports.send(Report::Done { partition, lease, next_offset }).await;
+        }
+    }
+
+    /// The next work, when no pause stands. Cancel-safe.
+    async fn next(&self) -> Work {
+        let steering = &self.context.pipeline.steering;
+        loop {
+            steering.resumed().await;
+            tokio::select! {
+                biased;
+                () = steering.held() => {}
+                work = self.queue.pop() => return work,
+            }
         }
     }
 
