@@ -123,6 +123,7 @@ impl Systems {
             dead_letters: Arc::new(dead_letters),
             writes_topics,
             steering: Steering::default(),
+            transactions: false,
         })
     }
 

@@ -59,14 +59,12 @@ async fn ready(State(observed): State<Observed>) -> impl IntoResponse {
 fn states(health: &Health) -> Value {
     let mut pipelines = Map::new();
     for (name, state) in health.states() {
-        let (word, why) = match state {
-            PipelineState::Starting => ("starting", None),
-            PipelineState::Running => ("running", None),
-            PipelineState::Retrying(why) => ("retrying", Some(why)),
-            PipelineState::Stopped => ("stopped", None),
-            PipelineState::Failed(why) => ("failed", Some(why)),
-        };
-        pipelines.insert(name.to_string(), json!({ "state": word, "reason": why }));
+        let mut about = json!({ "state": state.name(), "reason": state.reason() });
+        if let PipelineState::Paused(pause) = &state {
+            about["by"] = pause.by.name().into();
+            about["since_ms"] = pause.since_ms.into();
+        }
+        pipelines.insert(name.to_string(), about);
     }
     json!({ "pipelines": pipelines })
 }

@@ -8,8 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use millrace_core::{
-    Admin, Answer, Broker, Call, CreateOutcome, Encoded, Error, Lookup, Message, NewRecord, Ordinals,
-    Page, PageRequest, Position, Producer, Result, Sink, Source, Subscription, TopicInfo, TopicSpec,
+    Admin, Answer, Broker, Call, CreateOutcome, Encoded, Error, Lookup, Message, NewRecord, Ordinals, Page,
+    PageRequest, Position, Producer, Result, Sink, Source, Subscription, TopicInfo, TopicSpec,
 };
 use serde_json::Value;
 use tokio::time::Duration;

@@ -9,6 +9,7 @@ use rusqlite::Connection;
 
 use crate::{
     broker::Inner,
+    compaction,
     layout::{PARTITIONS_MAX, TopicRow, log_id, partitions_of, topic_by_name, topic_schema},
     progress,
 };
@@ -77,6 +78,9 @@ pub(crate) fn create(log: &Connection, spec: &TopicSpec) -> rusqlite::Result<Cre
     )?;
     let topic = log.last_insert_rowid();
     log.execute_batch(&topic_schema(topic, &spec.name))?;
+    if spec.compact {
+        log.execute_batch(&compaction::schema(topic))?;
+    }
     let mut insert = log.prepare(
         "INSERT INTO partitions(topic, partition, start_offset, next_offset, bytes) VALUES (?, ?, 0, 0, 0)",
     )?;

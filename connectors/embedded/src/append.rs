@@ -8,7 +8,7 @@ use millrace_core::{Class, Error, NewRecord, Position, Result, partition_for_key
 use rusqlite::{CachedStatement, Connection};
 
 use crate::{
-    headers,
+    compaction, headers,
     layout::{
         PartitionRow, TopicRow, partitions_of, position, records_table, store_partition, topic_by_name,
     },
@@ -69,7 +69,14 @@ impl<'t> Appends<'t> {
         for record in records {
             answers.push(match tails.place(topic, record, self.keyless) {
                 Err(error) => Err(error),
-                Ok((index, bytes)) => Ok(tails.put(&mut insert, index, record, bytes, self.now_ms)?),
+                Ok((index, bytes)) => {
+                    let position = tails.put(&mut insert, index, record, bytes, self.now_ms)?;
+                    if let Some(key) = record.key.as_ref().filter(|_| tails.row.compact) {
+                        let partition = &mut tails.partitions[index];
+                        compaction::supersede(self.log, &tails.row, partition, key, position.offset)?;
+                    }
+                    Ok(position)
+                }
             });
         }
         Ok(answers)
@@ -103,6 +110,9 @@ impl Tails {
                 who(),
                 format!("the record has {bytes} bytes, at most {max} are accepted"),
             ));
+        }
+        if self.row.compact && record.key.is_none() {
+            return Err(Error::reject(who(), "is compacted: it takes records with a key only"));
         }
         let partition = match (record.partition, &record.key) {
             (Some(partition), _) => u32::try_from(partition).ok().filter(|p| *p < self.row.partitions),

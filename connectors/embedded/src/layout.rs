@@ -6,6 +6,8 @@ use std::path::Path;
 use millrace_sqlite_file::Database;
 use rusqlite::{Connection, OptionalExtension};
 
+use crate::compaction;
+
 /// Offsets occupy the low bits of a position, the partition the rest.
 const OFFSET_BITS: u32 = 40;
 
@@ -43,6 +45,8 @@ pub(crate) struct TopicRow {
     pub(crate) retention_ms: Option<i64>,
     pub(crate) retention_bytes: Option<i64>,
     pub(crate) record_bytes_max: u32,
+    /// Keeps the newest record of each key.
+    pub(crate) compact: bool,
 }
 
 /// A partition's row.
@@ -108,8 +112,10 @@ pub(crate) fn topic_by_name(log: &Connection, name: &str) -> rusqlite::Result<Op
         "SELECT id, partitions, retention_ms, retention_bytes, record_bytes_max FROM topics WHERE name = ?",
     )?
     .query_row((name,), |row| {
+        let id = row.get(0)?;
         Ok(TopicRow {
-            id: row.get(0)?,
+            id,
+            compact: compaction::is_compacted(log, id)?,
             partitions: row.get(1)?,
             retention_ms: row.get(2)?,
             retention_bytes: row.get(3)?,

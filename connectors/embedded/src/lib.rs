@@ -8,6 +8,7 @@
 mod admin;
 mod append;
 mod broker;
+mod compaction;
 mod headers;
 mod layout;
 mod opened;

@@ -119,11 +119,15 @@ impl Reader {
             cursor.next = row.start;
         }
         if cursor.next < row.next {
-            let records = self.fetch(log, cursor, row.next, budget)?;
+            let (records, exhausted) = self.fetch(log, cursor, row.next, budget)?;
             if let Some(last) = records.last() {
                 cursor.next = last.offset + 1;
                 let (topic, partition) = (self.opened.topic.clone(), cursor.partition);
                 events.push(SourceEvent::Batch(Batch { topic, partition, records }));
+            }
+            // Compaction may have removed the last records.
+            if exhausted {
+                cursor.next = row.next;
             }
         }
         if cursor.next == row.next {
@@ -133,13 +137,14 @@ impl Reader {
         Ok(())
     }
 
+    /// The next records, and whether there are no more below `end`.
     fn fetch(
         &self,
         log: &Connection,
         cursor: &Cursor,
         end: i64,
         budget: &mut Budget,
-    ) -> Result<Vec<Record>, Failure> {
+    ) -> Result<(Vec<Record>, bool), Failure> {
         let mut select = log.prepare_cached(&format!(
             "SELECT position, timestamp_ms, key, value, headers FROM {}
              WHERE position >= ? AND position < ? ORDER BY position LIMIT ?",
@@ -156,11 +161,12 @@ impl Reader {
         while let Some(row) = rows.next()? {
             let record = self.record(cursor.partition, row)?;
             if !budget.admit(record.size_bytes()) {
-                break;
+                return Ok((records, false));
             }
             records.push(record);
         }
-        Ok(records)
+        let exhausted = records.len() < self.batch_records_max.max(1);
+        Ok((records, exhausted))
     }
 
     fn record(&self, partition: i32, row: &Row<'_>) -> Result<Record, Failure> {

@@ -31,6 +31,7 @@ fn spec(name: &str) -> TopicSpec {
         retention_bytes: None,
         record_bytes_max: 1 << 20,
         replication: None,
+        compact: false,
     }
 }
 
@@ -260,4 +261,55 @@ async fn names_and_sizes_of_topics_are_checked() {
         assert_eq!(error.class(), Class::Fatal, "{error}");
     }
     assert!(broker.admin().topics().await.expect("a list").is_empty());
+}
+
+/// A compacted topic holds one record a key, and a tombstone for a day.
+#[tokio::test]
+async fn superseded_records_go() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let now = Arc::new(AtomicI64::new(1_000_000));
+    let clock = now.clone();
+    let settings = EmbeddedSettings { dir: folder.path().to_owned() };
+    let broker = EmbeddedBroker::with_clock(settings, Arc::new(move || clock.load(Ordering::Relaxed)));
+    broker.admin().create_topic(&TopicSpec { compact: true, ..spec("c") }).await.expect("created");
+    let keyed = |key: &str, value: Option<&str>| NewRecord {
+        key: Some(key.to_owned().into()),
+        value: value.map(|value| value.to_owned().into()),
+        ..NewRecord::default()
+    };
+    let log = Connection::open(folder.path().join("log.db")).expect("the log");
+    let held = || {
+        let sql =
+            "SELECT group_concat(key || '=' || ifnull(value, '-'), ',' ORDER BY \"offset\") FROM \"topic/c\"";
+        log.query_row(sql, (), |row| row.get::<_, Option<String>>(0)).expect("a list")
+    };
+    let bytes =
+        || log.query_row("SELECT bytes FROM partitions", (), |row| row.get::<_, i64>(0)).expect("bytes");
+    for round in ["1", "2", "3"] {
+        append(&broker, "c", vec![keyed("a", Some(round)), keyed("b", Some(round))]).await;
+    }
+    assert_eq!((held().as_deref(), bytes()), (Some("a=3,b=3"), 4));
+    append(&broker, "c", vec![keyed("b", None)]).await;
+    assert_eq!((held().as_deref(), bytes()), (Some("a=3,b=-"), 3));
+
+    now.fetch_add(86_400_001, Ordering::Relaxed);
+    let gone = async {
+        while bytes() > 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("the idle writer removes old tombstones");
+    // The end is told although the last records are gone.
+    let mut source = broker.subscribe(Subscription { group: None, ..group("c") }).await.expect("a source");
+    let mut values = Vec::new();
+    loop {
+        match next(&mut *source).await {
+            SourceEvent::Batch(batch) => values.extend(batch.records.into_iter().map(|r| r.offset)),
+            SourceEvent::CaughtUp { next_offset, .. } => {
+                assert_eq!((values, next_offset), (vec![4], 7));
+                break;
+            }
+            _ => {}
+        }
+    }
 }

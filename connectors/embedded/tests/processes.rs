@@ -98,6 +98,7 @@ async fn create(broker: &EmbeddedBroker) {
         retention_bytes: None,
         record_bytes_max: 1 << 20,
         replication: None,
+        compact: false,
     };
     let outcome = broker.admin().create_topic(&spec).await.expect("created, by whoever was first");
     assert!(matches!(outcome, CreateOutcome::Created | CreateOutcome::Exists { partitions: 1 }));

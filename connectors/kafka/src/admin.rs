@@ -20,6 +20,9 @@ use crate::{
 
 const DAY_MS: u64 = 86_400_000;
 
+/// How long a segment of a compacted topic grows: only closed ones are compacted.
+const COMPACTED_SEGMENT_MS: u64 = 600_000;
+
 /// The administration of one cluster. Each call has a client of its own.
 pub struct KafkaAdmin {
     clients: Arc<Clients>,
@@ -190,6 +193,11 @@ fn topic_config(spec: &TopicSpec) -> Vec<(&'static str, String)> {
     if let Some(retention_bytes) = spec.retention_bytes {
         config.push(("retention.bytes", retention_bytes.min(i64::MAX as u64).to_string()));
     }
+    if spec.compact {
+        config.push(("cleanup.policy", "compact".into()));
+        config.push(("delete.retention.ms", DAY_MS.to_string()));
+        config.push(("segment.ms", COMPACTED_SEGMENT_MS.to_string()));
+    }
     config
 }
 
@@ -206,6 +214,7 @@ mod tests {
             retention_bytes: Some(1 << 30),
             record_bytes_max: 1 << 20,
             replication: None,
+            compact: false,
         };
         let config = |retention_ms| topic_config(&spec(retention_ms));
         let week = config(Some(7 * DAY_MS));
@@ -215,5 +224,20 @@ mod tests {
         assert!(week.contains(&("max.message.bytes", "1049600".into())));
         assert!(config(Some(60_000)).contains(&("segment.ms", "60000".into())));
         assert!(!config(None).iter().any(|(key, _)| key.ends_with(".ms")));
+    }
+
+    #[test]
+    fn a_compacted_topic_closes_its_segments() {
+        let config = topic_config(&TopicSpec {
+            name: "t".into(),
+            partitions: 1,
+            retention_ms: None,
+            retention_bytes: None,
+            record_bytes_max: 1 << 20,
+            replication: None,
+            compact: true,
+        });
+        assert!(config.contains(&("cleanup.policy", "compact".into())));
+        assert!(config.contains(&("segment.ms", "600000".into())));
     }
 }

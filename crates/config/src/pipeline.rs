@@ -184,6 +184,7 @@ fn dead_letters(
         name,
         retention_ms: u64::try_from(retention.as_millis()).ok(),
         retention_bytes: None,
+        compact: false,
         ..source.clone()
     })
 }

@@ -57,6 +57,7 @@ fn topic(name: &str, part: &Part, brokers: &Systems, problems: &mut Problems) ->
             retention_bytes: part.settings.size("retention_bytes"),
             record_bytes_max: usize::try_from(record_bytes).unwrap_or(usize::MAX),
             replication: part.settings.count("replication").and_then(|n| u16::try_from(n).ok()),
+            compact: false,
         },
     }
 }

@@ -102,6 +102,9 @@ pub struct TopicSpec {
     pub record_bytes_max: usize,
     /// Copies of each partition; none: as the broker does.
     pub replication: Option<u16>,
+    /// Keeps the newest record of each key, for as long as the topic lives, and soon or late none of the older
+    /// ones. A tombstone goes too, after a day. A record without a key is rejected.
+    pub compact: bool,
 }
 
 /// What creating a topic came to.

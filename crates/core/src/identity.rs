@@ -92,10 +92,10 @@ impl Ordinals {
         let first = digest(sink, key, message, 0);
         let mut tag = [0; 8];
         tag.copy_from_slice(&first[..8]);
-        let counted = self.of_record.entry(message.offset()).or_insert_with(|| Counted {
-            origin: Arc::downgrade(&message.origin),
-            of_key: HashMap::new(),
-        });
+        let counted = self
+            .of_record
+            .entry(message.offset())
+            .or_insert_with(|| Counted { origin: Arc::downgrade(&message.origin), of_key: HashMap::new() });
         match counted.of_key.entry(u64::from_be_bytes(tag)) {
             Entry::Vacant(entry) => {
                 entry.insert(0);

@@ -1,5 +1,7 @@
 //! One pipeline from its start to its end: feeds the workers, commits what they did, hands partitions over.
 
+mod steer;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
@@ -116,6 +118,7 @@ async fn start(
 }
 
 async fn open(pipeline: &Pipeline, mode: Mode) -> Result<(Box<dyn Source>, Option<Goal>)> {
+    pipeline.steering.ready().await?;
     for part in &pipeline.sinks {
         part.sink.prepare().await?;
     }
@@ -145,6 +148,8 @@ struct Driver {
     /// What is being committed; the loop goes on meanwhile.
     committing: Option<Committing>,
     committed: BTreeMap<TopicPartition, i64>,
+    /// A pause stands: no partition is read.
+    held: bool,
     summary: Summary,
 }
 
@@ -188,6 +193,7 @@ impl Driver {
             dirty: BTreeMap::new(),
             committing: None,
             committed: BTreeMap::new(),
+            held: false,
             summary: Summary::default(),
         }
     }
@@ -212,12 +218,15 @@ impl Driver {
     ) -> Result<()> {
         let mut commit_tick = interval(self.pipeline.limits.commit_interval);
         commit_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut steered = self.pipeline.steering.watch();
+        steered.mark_changed();
         let mut goal_tick = interval(GOAL_INTERVAL);
         goal_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
+                Ok(()) = steered.changed() => self.steer(goal.is_some())?,
                 report = self.reports.recv() => {
                     let report = report.expect("invariant: the driver holds a sender itself");
                     self.note(report, Some(progress))?;
@@ -333,6 +342,9 @@ impl Driver {
         let worker = tokio::spawn(worker.run());
         let abort = worker.abort_handle();
         let entry = Partition { queue, lease, drain, worker: Some(worker), abort, paused: false };
+        if self.held {
+            self.control.pause(std::slice::from_ref(&partition));
+        }
         self.partitions.insert(partition, entry);
     }
 
@@ -358,7 +370,9 @@ impl Driver {
                 }
                 if entry.paused && entry.queue.queued_bytes() <= self.pipeline.limits.queue_bytes_max / 2 {
                     entry.paused = false;
-                    self.control.resume(std::slice::from_ref(&partition));
+                    if !self.held {
+                        self.control.resume(std::slice::from_ref(&partition));
+                    }
                 }
                 if let Some(progress) = progress {
                     lock(progress).insert(partition.clone(), next_offset);

@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use crate::steering::Pause;
+
 /// The state of a pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PipelineState {
@@ -14,10 +16,35 @@ pub enum PipelineState {
     Running,
     /// Trying something again; why.
     Retrying(String),
+    /// Held until somebody resumes it; by whom and why.
+    Paused(Pause),
     /// Ended as asked.
     Stopped,
     /// Ended by an error; which.
     Failed(String),
+}
+
+impl PipelineState {
+    /// The name in `/readyz` and in `status`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            PipelineState::Starting => "starting",
+            PipelineState::Running => "running",
+            PipelineState::Retrying(_) => "retrying",
+            PipelineState::Paused(_) => "paused",
+            PipelineState::Stopped => "stopped",
+            PipelineState::Failed(_) => "failed",
+        }
+    }
+
+    /// Why it is in this state, where there is a reason.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            PipelineState::Retrying(why) | PipelineState::Failed(why) => Some(why),
+            PipelineState::Paused(pause) => Some(&pause.reason),
+            PipelineState::Starting | PipelineState::Running | PipelineState::Stopped => None,
+        }
+    }
 }
 
 /// How a circuit breaker stands.
@@ -29,6 +56,17 @@ pub enum BreakerState {
     Open,
     /// One call goes through, to see whether the others may.
     HalfOpen,
+}
+
+impl BreakerState {
+    /// The name in `status` and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            BreakerState::Closed => "closed",
+            BreakerState::Open => "open",
+            BreakerState::HalfOpen => "half-open",
+        }
+    }
 }
 
 /// A system that pipelines call, as its breaker sees it.
@@ -61,6 +99,7 @@ pub struct LastError {
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     pipelines: Arc<Mutex<BTreeMap<Arc<str>, PipelineState>>>,
+    pauses: Arc<Mutex<BTreeMap<Arc<str>, Pause>>>,
     endpoints: Arc<Mutex<BTreeMap<Arc<str>, Endpoint>>>,
     last_errors: Arc<Mutex<BTreeMap<Arc<str>, LastError>>>,
 }
@@ -77,14 +116,33 @@ impl Health {
         }
     }
 
+    /// Notes whether the pipeline is held. What it does beneath, as retrying the batch it had, goes on being
+    /// noted and shows when it is let go.
+    pub(crate) fn hold(&self, pipeline: &Arc<str>, pause: Option<Pause>) {
+        let mut pauses = hold(&self.pauses);
+        match pause {
+            Some(pause) => pauses.insert(pipeline.clone(), pause),
+            None => pauses.remove(pipeline),
+        };
+    }
+
     /// The state of every pipeline, by name.
     pub fn states(&self) -> BTreeMap<Arc<str>, PipelineState> {
-        self.lock().clone()
+        let mut states = self.lock().clone();
+        for (pipeline, pause) in &*hold(&self.pauses) {
+            if let Some(
+                state @ (PipelineState::Starting | PipelineState::Running | PipelineState::Retrying(_)),
+            ) = states.get_mut(pipeline)
+            {
+                *state = PipelineState::Paused(pause.clone());
+            }
+        }
+        states
     }
 
     /// Whether every pipeline is running.
     pub fn ready(&self) -> bool {
-        let states = self.lock();
+        let states = self.states();
         !states.is_empty() && states.values().all(|state| *state == PipelineState::Running)
     }
 

@@ -39,5 +39,5 @@ pub use lookup::{Guard, LookupKind, LookupStep};
 pub use metrics::Metrics;
 pub use pipeline::{Limits, ModuleAbout, OnGap, Pipeline, SinkPart, StepPart};
 pub use rehearse::{Rehearsal, rehearse};
-pub use steering::{HeldBy, Pause, Steering};
+pub use steering::{Gate, HeldBy, Pause, Steering};
 pub use topic_sink::TopicSink;

@@ -102,6 +102,18 @@ impl Metrics {
         self.outputs.with_label_values(&[pipeline, sink]).get()
     }
 
+    /// Records of a pipeline that became dead letters so far.
+    pub fn dead_letters(&self, pipeline: &str) -> u64 {
+        use prometheus::core::Collector;
+        let families = self.dead_letters.collect();
+        let of_pipeline = |metric: &&prometheus::proto::Metric| {
+            let mut labels = metric.get_label().iter();
+            labels.any(|label| label.name() == "pipeline" && label.value() == pipeline)
+        };
+        let metrics = families.iter().flat_map(prometheus::proto::MetricFamily::get_metric);
+        metrics.filter(of_pipeline).map(|m| m.get_counter().get_value() as u64).sum()
+    }
+
     /// Outputs that all sinks of all pipelines acknowledged so far.
     pub fn outputs_total(&self) -> u64 {
         use prometheus::core::Collector;

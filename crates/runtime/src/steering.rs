@@ -1,7 +1,9 @@
 //! Whether a pipeline takes in records, and if not, who holds it and why.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
+use async_trait::async_trait;
+use millrace_core::Result;
 use tokio::sync::watch;
 
 /// Who holds a pipeline.
@@ -24,6 +26,11 @@ impl HeldBy {
             HeldBy::RetryBudget => "retry-budget",
         }
     }
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        [HeldBy::Operator, HeldBy::DeadLetters, HeldBy::RetryBudget].into_iter().find(|by| by.name() == name)
+    }
 }
 
 /// A pause: it lasts until somebody resumes the pipeline, across restarts.
@@ -37,19 +44,52 @@ pub struct Pause {
     pub since_ms: i64,
 }
 
+/// Asked before a pipeline begins, so that one that was held before the process started takes nothing in.
+#[async_trait]
+pub trait Gate: Send + Sync {
+    /// Returns when the pauses that stand are known and set.
+    ///
+    /// # Errors
+    /// Retry: not known yet, ask again. Any other ends the pipeline.
+    async fn ready(&self) -> Result<()>;
+}
+
 /// The handle to hold a pipeline and to let it go. Cloning shares it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Steering {
     state: Arc<watch::Sender<Option<Pause>>>,
+    gate: Option<Arc<dyn Gate>>,
 }
 
 impl Default for Steering {
     fn default() -> Self {
-        Steering { state: Arc::new(watch::Sender::new(None)) }
+        Steering { state: Arc::new(watch::Sender::new(None)), gate: None }
+    }
+}
+
+impl fmt::Debug for Steering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Steering").field(&self.paused()).finish()
     }
 }
 
 impl Steering {
+    /// A handle whose pipeline waits for the gate before it begins.
+    pub fn behind(gate: Arc<dyn Gate>) -> Self {
+        Steering { gate: Some(gate), ..Steering::default() }
+    }
+
+    /// Whether the pipeline may begin, or begin held.
+    ///
+    /// # Errors
+    /// Those of the gate.
+    pub async fn ready(&self) -> Result<()> {
+        match &self.gate {
+            None => Ok(()),
+            Some(gate) => gate.ready().await,
+        }
+    }
+
     /// Holds the pipeline: batches in flight end, no further ones begin. A pause that stands is kept as it is.
     pub fn pause(&self, pause: Pause) {
         self.state.send_if_modified(|state| {
@@ -75,6 +115,11 @@ impl Steering {
         let _ = self.state.subscribe().wait_for(Option::is_none).await;
     }
 
+    /// Returns when a pause stands; at once if there is one. Cancel-safe.
+    pub async fn held(&self) {
+        let _ = self.state.subscribe().wait_for(Option::is_some).await;
+    }
+
     /// Sees every change from now on.
     pub fn watch(&self) -> watch::Receiver<Option<Pause>> {
         self.state.subscribe()
@@ -97,8 +142,17 @@ mod tests {
             let steering = steering.clone();
             async move { steering.resumed().await }
         });
+        steering.held().await;
         steering.resume();
         resumed.await.expect("resumed");
         assert_eq!(steering.paused(), None);
+    }
+
+    #[test]
+    fn names_lead_back() {
+        for by in [HeldBy::Operator, HeldBy::DeadLetters, HeldBy::RetryBudget] {
+            assert_eq!(HeldBy::named(by.name()), Some(by));
+        }
+        assert_eq!(HeldBy::named("nobody"), None);
     }
 }

@@ -92,7 +92,7 @@ impl<'a> Transactions<'a> {
                     self.catch_up().await?;
                     continue;
                 }
-                work = self.worker.queue.pop() => work,
+                work = self.worker.next() => work,
             };
             match work {
                 Work::Mark(next_offset) => self.note(next_offset).await,

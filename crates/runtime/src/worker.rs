@@ -96,7 +96,7 @@ impl Worker {
             let work = tokio::select! {
                 biased;
                 () = self.context.drain.cancelled() => return Ok(()),
-                work = self.queue.pop() => work,
+                work = self.next() => work,
             };
             let next_offset = match work {
                 Work::Mark(next_offset) => next_offset,
@@ -117,6 +117,19 @@ impl Worker {
         let (partition, lease) = (self.topic_partition.clone(), self.context.lease.clone());
         // The driver is gone only when the whole pipeline has ended.
         let _ = self.reports.send(Report::Done { partition, lease, next_offset, stage }).await;
+    }
+
+    /// The next work, when no pause stands. Cancel-safe.
+    pub(crate) async fn next(&self) -> Work {
+        let steering = &self.context.pipeline.steering;
+        loop {
+            steering.resumed().await;
+            tokio::select! {
+                biased;
+                () = steering.held() => {}
+                work = self.queue.pop() => return work,
+            }
+        }
     }
 
     /// Adds queued batches up to the limits, waiting at most for the linger time.

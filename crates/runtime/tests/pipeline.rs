@@ -1,15 +1,23 @@
 //! The runtime against doubles in memory, under paused time: what is done, retried, rejected and committed.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
+use async_trait::async_trait;
 use millrace_core::{
     Error, Lease, Message, Outcome, Rejected, Result, SinkId, Start, Step, StepContext, StepFactory,
     Subscription, Template, TopicSpec,
 };
 use millrace_runtime::{
-    Clock, DeadLetterQueue, Decode, Format, Guard, Health, Limits, LookupKind, LookupStep, Metrics, Mode,
-    ModuleAbout, OnGap, Pipeline, RetryPolicy, SinkPart, Steering, StepPart, Summary, run_pipeline,
+    Clock, DeadLetterQueue, Decode, Format, Gate, Guard, Health, HeldBy, Limits, LookupKind, LookupStep,
+    Metrics, Mode, ModuleAbout, OnGap, Pause, Pipeline, PipelineState, RetryPolicy, SinkPart, Steering,
+    StepPart, Summary, run_pipeline,
 };
 use millrace_testkit::memory::{Fault, MemoryBroker, MemoryLookup, MemorySink};
 use tokio::time::Duration;
@@ -51,6 +59,7 @@ impl Bench {
             retention_bytes: None,
             record_bytes_max: 1 << 20,
             replication: None,
+            compact: false,
         };
         let broker = Arc::new(self.broker.clone());
         let dead_letters = DeadLetterQueue::new(GROUP.into(), topic, broker.clone(), broker.clone());
@@ -381,4 +390,100 @@ async fn a_key_that_cannot_be_read_costs_only_its_record() {
     let a = serde_json::json!({ "name": "A" });
     assert_eq!(users, [a.clone(), serde_json::Value::Null, a]);
     assert_eq!(bench.dead_letters()[0].0, "lookup:user");
+}
+
+fn pause() -> Pause {
+    Pause { by: HeldBy::Operator, reason: "reindexing".into(), since_ms: 7 }
+}
+
+/// Time goes on only when nothing else can happen, so what has not happened after a minute never will.
+async fn a_minute() {
+    tokio::time::timeout(Duration::from_secs(60), std::future::pending::<()>()).await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_ends_what_is_in_flight_and_holds_the_rest() {
+    let bench = Bench::new(1, 10);
+    let limits = Limits { batch_records_max: 10, ..Limits::default() };
+    let pipeline = Pipeline { limits, ..bench.pipeline(Vec::new()) };
+    let (steering, health) = (pipeline.steering.clone(), Health::default());
+    let clock = Clock::fixed(1);
+    let run = run_pipeline(
+        Arc::new(pipeline),
+        Mode::Forever,
+        bench.metrics.clone(),
+        health.clone(),
+        clock,
+        bench.shutdown.clone(),
+    );
+    let running = tokio::spawn(run);
+    let state = || health.states().get(GROUP).cloned();
+    // The first batch is in the sink, the second one waits behind it.
+    bench.sink.arm("n0", Fault::Hang(1));
+    bench.broker.append(TOPIC, 0, (0..20).map(|i| event(i, CREATED, &format!(r#""n{i}""#))));
+    while !matches!(state(), Some(PipelineState::Retrying(_))) {
+        tokio::task::yield_now().await;
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+    steering.pause(pause());
+    bench.sink.wait_for(10).await;
+    a_minute().await;
+    assert_eq!(bench.sink.written().len(), 10, "the batch in flight ended, none began");
+    assert_eq!(bench.broker.committed(GROUP, TOPIC, 0), Some(10), "and it is committed");
+    assert_eq!(state(), Some(PipelineState::Paused(pause())));
+    assert!(!health.ready());
+    steering.resume();
+    bench.sink.wait_for(20).await;
+    a_minute().await;
+    assert_eq!(state(), Some(PipelineState::Running));
+    assert_eq!(bench.broker.committed(GROUP, TOPIC, 0), Some(20));
+    bench.shutdown.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// Knows of a pause at the second time it is asked.
+struct Late(Mutex<Option<Steering>>, AtomicBool);
+
+#[async_trait]
+impl Gate for Late {
+    async fn ready(&self) -> Result<()> {
+        if !self.1.swap(true, Ordering::Relaxed) {
+            return Err(Error::retry("control topic", "away"));
+        }
+        self.0.lock().unwrap().as_ref().unwrap().pause(pause());
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipeline_that_starts_paused_takes_nothing_in() {
+    let bench = Bench::new(2, 10);
+    bench.broker.append(TOPIC, 0, [event(1, CREATED, "{}")]);
+    let gate = Arc::new(Late(Mutex::default(), AtomicBool::default()));
+    let steering = Steering::behind(gate.clone());
+    *gate.0.lock().unwrap() = Some(steering.clone());
+    let pipeline = Pipeline { steering: steering.clone(), ..bench.pipeline(Vec::new()) };
+    let run = bench.run(pipeline, Mode::Forever);
+    let watch = async {
+        a_minute().await;
+        assert!(bench.sink.written().is_empty());
+        assert_eq!(bench.broker.committed(GROUP, TOPIC, 0), None);
+        steering.resume();
+        bench.sink.wait_for(1).await;
+        bench.shutdown.cancel();
+    };
+    let (end, ()) = tokio::join!(run, watch);
+    assert_eq!(end.unwrap().records, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_run_until_the_end_ends_with_the_reason() {
+    let bench = Bench::new(1, 10);
+    bench.broker.append(TOPIC, 0, [event(1, CREATED, "{}")]);
+    let pipeline = bench.pipeline(Vec::new());
+    pipeline.steering.pause(pause());
+    let error = bench.run(pipeline, Mode::UntilEnd).await.unwrap_err();
+    let expected = format!("paused by operator: reindexing; 'millrace resume {GROUP}' lets it go on");
+    assert_eq!(error.chain(), expected);
+    assert!(bench.sink.written().is_empty());
 }

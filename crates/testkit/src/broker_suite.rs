@@ -8,6 +8,7 @@
 
 mod admin;
 mod append;
+mod compact;
 mod flow;
 mod gap;
 mod group;
@@ -40,6 +41,7 @@ pub struct Rig<'a> {
 pub async fn run(rig: Rig<'_>) {
     administration(rig).await;
     appending(rig).await;
+    compaction(rig).await;
     progress(rig).await;
     flow(rig).await;
     gaps(rig).await;
@@ -61,6 +63,12 @@ pub async fn appending(rig: Rig<'_>) {
     append::a_small_topic_takes_many_small_records(rig).await;
     append::an_unknown_topic_is_fatal(rig).await;
     append::two_senders_share_the_producer(rig).await;
+}
+
+/// Topics that keep the newest record of each key.
+pub async fn compaction(rig: Rig<'_>) {
+    compact::the_newest_of_each_key_stays(rig).await;
+    compact::a_record_without_a_key_is_rejected(rig).await;
 }
 
 /// Where a group starts and how far it has come.
@@ -106,18 +114,22 @@ impl Rig<'_> {
     }
 
     async fn topic_of(&self, case: &str, partitions: u32, record_bytes_max: usize) -> String {
-        let name = format!("{}-{case}", self.prefix);
-        let spec = TopicSpec {
-            name: name.clone(),
+        self.create(TopicSpec {
+            name: format!("{}-{case}", self.prefix),
             partitions,
             retention_ms: None,
             retention_bytes: None,
             record_bytes_max,
             replication: None,
-        };
+            compact: false,
+        })
+        .await
+    }
+
+    async fn create(&self, spec: TopicSpec) -> String {
         let outcome = self.broker.admin().create_topic(&spec).await.expect("a topic is created");
-        assert_eq!(outcome, CreateOutcome::Created, "{name}: is the prefix unique?");
-        name
+        assert_eq!(outcome, CreateOutcome::Created, "{}: is the prefix unique?", spec.name);
+        spec.name
     }
 
     /// A subscription of the group of one case.

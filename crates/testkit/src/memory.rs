@@ -61,6 +61,7 @@ struct Topic {
 #[derive(Default)]
 struct Partition {
     start: i64,
+    next: i64,
     records: VecDeque<Record>,
 }
 
@@ -75,6 +76,7 @@ impl MemoryBroker {
             retention_bytes: None,
             record_bytes_max: 1 << 20,
             replication: None,
+            compact: false,
         };
         broker.create(&spec);
         broker
@@ -115,6 +117,7 @@ impl MemoryBroker {
         let partition = &mut topic.partitions[partition];
         partition.records.retain(|record| record.offset >= before);
         partition.start = before;
+        partition.next = partition.next.max(before);
     }
 
     /// What becomes of the next commits of transactions, in order.
@@ -155,7 +158,7 @@ impl MemoryBroker {
     fn info(&self, name: &str) -> Option<TopicInfo> {
         let state = self.lock();
         let topic = state.topics.get(name)?;
-        let span = |p: &Partition| PartitionSpan { start: p.start, end: p.start + p.records.len() as i64 };
+        let span = |p: &Partition| PartitionSpan { start: p.start, end: p.next };
         let partitions = (0..).zip(topic.partitions.iter().map(span)).collect();
         Some(TopicInfo { name: name.to_owned(), partitions })
     }
@@ -171,12 +174,19 @@ impl State {
         if new.value.as_ref().map_or(0, Bytes::len) > topic.spec.record_bytes_max {
             return Err(Error::reject("memory", "the record is too large"));
         }
+        if topic.spec.compact && new.key.is_none() {
+            return Err(Error::reject("memory", "a compacted topic takes records with a key only"));
+        }
         let partition = new.partition.unwrap_or_else(|| {
             let number = new.key.as_deref().map_or(0, |key| partition_for_key(key, topic.spec.partitions));
             i32::try_from(number).unwrap_or(0)
         });
         let log = &mut topic.partitions[usize::try_from(partition).unwrap_or(0)];
-        let offset = log.start + log.records.len() as i64;
+        let offset = log.next;
+        if topic.spec.compact {
+            log.records.retain(|record| record.key != new.key);
+        }
+        log.next += 1;
         log.records.push_back(Record {
             topic: name.into(),
             partition,
@@ -316,7 +326,7 @@ impl MemorySource {
             }
             let log = &state.topics[&*partition.topic].partitions
                 [usize::try_from(partition.partition).unwrap_or(0)];
-            let from = usize::try_from(*position - log.start).unwrap_or(0);
+            let from = log.records.partition_point(|record| record.offset < *position);
             let records: Vec<Record> =
                 log.records.iter().skip(from).take(self.batch_records_max).cloned().collect();
             if let Some(last) = records.last() {
@@ -324,6 +334,7 @@ impl MemorySource {
                 let batch = Batch { topic: partition.topic.clone(), partition: partition.partition, records };
                 return Some(SourceEvent::Batch(batch));
             }
+            *position = log.next;
             if self.caught_up.insert(partition.clone(), *position) != Some(*position) {
                 return Some(SourceEvent::CaughtUp { partition: partition.clone(), next_offset: *position });
             }

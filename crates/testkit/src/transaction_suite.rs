@@ -174,6 +174,7 @@ impl Rig<'_> {
             retention_bytes: None,
             record_bytes_max,
             replication: None,
+            compact: false,
         };
         let outcome = self.broker.admin().create_topic(&spec).await.expect("a topic is created");
         assert_eq!(outcome, CreateOutcome::Created, "{name}: is the prefix unique?");

@@ -44,6 +44,7 @@ async fn topic(broker: &dyn Broker, test: &str, partitions: u32) -> String {
         retention_bytes: None,
         record_bytes_max: 1 << 20,
         replication: None,
+        compact: false,
     };
     broker.admin().create_topic(&spec).await.expect("a topic");
     name

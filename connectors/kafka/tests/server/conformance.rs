@@ -17,6 +17,7 @@ macro_rules! area {
 
 area!(administration);
 area!(appending);
+area!(compaction);
 area!(progress);
 area!(flow);
 area!(gaps);

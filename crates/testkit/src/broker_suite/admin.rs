@@ -15,6 +15,7 @@ pub async fn a_topic_is_created_once(rig: Rig<'_>) {
         retention_bytes: Some(64 << 20),
         record_bytes_max: 1 << 20,
         replication: Some(1),
+        compact: false,
     };
     let first = admin.create_topic(&spec).await.expect("a topic is created");
     assert_eq!(first, CreateOutcome::Created, "is the prefix unique?");

@@ -1,0 +1,247 @@
+//! The board: a compacted topic read whole and then followed. Whoever has it open sees each key's newest entry.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use bytes::Bytes;
+use millrace_core::{
+    Broker, Class, Error, NewRecord, Producer, Record, Result, Source, SourceEvent, Start, Subscription,
+    TopicInfo, TopicSpec,
+};
+use serde_json::Value;
+use tokio::{
+    sync::watch,
+    time::{Duration, sleep, timeout},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::entry::Entry;
+
+/// How long reading the whole topic may take.
+const READ_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long a follower rests after an error that may pass.
+const REST: Duration = Duration::from_millis(500);
+
+/// The largest entry with its key, in bytes.
+const ENTRY_BYTES_MAX: usize = 1 << 20;
+
+/// An open board. Dropping it ends the following.
+pub struct Board {
+    topic: String,
+    held: Arc<Held>,
+    producer: Arc<dyn Producer>,
+    _follower: DropGuard,
+}
+
+/// What is on a board, as far as it was read.
+struct Held {
+    cells: Mutex<BTreeMap<String, Cell>>,
+    changed: watch::Sender<u64>,
+}
+
+/// The newest record of a key: removed keys are remembered, because our own writes and what is read may arrive
+/// in either order.
+struct Cell {
+    offset: i64,
+    entry: Option<Entry>,
+}
+
+impl Board {
+    /// Opens the board, making its topic where there is none: returns when all that it held is read, and
+    /// follows it from there in a task of its own. Cancel-safe.
+    ///
+    /// # Errors
+    /// Retry when the broker is away; Fatal when the topic may not be made, read or written.
+    pub async fn open(broker: &dyn Broker, topic: &str) -> Result<Self> {
+        broker.admin().create_topic(&spec(topic)).await?;
+        let held = Arc::new(Held { cells: Mutex::default(), changed: watch::Sender::new(0) });
+        let source = read(broker, topic, &held).await?;
+        let producer = broker.producer().await?;
+        let ended = CancellationToken::new();
+        if let Some(source) = source {
+            tokio::spawn(ended.clone().run_until_cancelled_owned(follow(source, held.clone())));
+        }
+        Ok(Board { topic: topic.to_owned(), held, producer, _follower: ended.drop_guard() })
+    }
+
+    /// All entries now, without making the topic or following it: nothing where there is none. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Board::open`].
+    pub async fn look(broker: &dyn Broker, topic: &str) -> Result<BTreeMap<String, Entry>> {
+        let held = Held { cells: Mutex::default(), changed: watch::Sender::new(0) };
+        if broker.admin().topic(topic).await?.is_some() {
+            read(broker, topic, &held).await?;
+        }
+        Ok(held.entries())
+    }
+
+    /// Every entry, by key.
+    pub fn entries(&self) -> BTreeMap<String, Entry> {
+        self.held.entries()
+    }
+
+    /// The entry under a key.
+    pub fn get(&self, key: &str) -> Option<Entry> {
+        self.held.cells().get(key)?.entry.clone()
+    }
+
+    /// Tells when something has changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.held.changed.subscribe()
+    }
+
+    /// Writes entries, or removes those that are none. What was written is on this board when it returns, unless
+    /// somebody has replaced it already. Not cancel-safe: a dropped call may have written some.
+    ///
+    /// # Errors
+    /// The first there is; the others may have been written. Fatal, before anything is written, where an entry
+    /// of a newer format would be replaced.
+    pub async fn put(&self, entries: &[(String, Option<Value>)]) -> Result<()> {
+        for entry in entries.iter().filter_map(|(key, _)| self.get(key)) {
+            entry.replaceable()?;
+        }
+        let values: Vec<_> = entries.iter().map(|(_, value)| value.as_ref().map(Entry::encode)).collect();
+        let record = |((key, _), value): (&(String, _), &Option<Bytes>)| NewRecord {
+            key: Some(key.clone().into()),
+            value: value.clone(),
+            ..NewRecord::default()
+        };
+        let answers =
+            self.producer.send(&self.topic, entries.iter().zip(&values).map(record).collect()).await;
+        let mut end = Ok(());
+        for (((key, _), value), answer) in entries.iter().zip(values).zip(answers) {
+            match answer {
+                Ok(position) => {
+                    self.held.apply(key.clone(), position.offset, value.map(Entry::new));
+                }
+                Err(error) => end = end.and(Err(error)),
+            }
+        }
+        self.held.tell();
+        end
+    }
+}
+
+impl Held {
+    fn entries(&self) -> BTreeMap<String, Entry> {
+        let cells = self.cells();
+        cells.iter().filter_map(|(key, cell)| Some((key.clone(), cell.entry.clone()?))).collect()
+    }
+
+    /// Takes in the record of a key unless a newer one is there. A key lies in one partition always, so its
+    /// offsets tell which one is newer.
+    fn apply(&self, key: String, offset: i64, entry: Option<Entry>) {
+        let mut cells = self.cells();
+        if cells.get(&key).is_none_or(|cell| cell.offset <= offset) {
+            cells.insert(key, Cell { offset, entry });
+        }
+    }
+
+    fn take_in(&self, records: Vec<Record>) {
+        for record in records {
+            let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()).map(str::to_owned);
+            // A record without such a key is none of ours.
+            let Some(key) = key else { continue };
+            self.apply(key, record.offset, record.value.map(Entry::new));
+        }
+        self.tell();
+    }
+
+    fn tell(&self) {
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    fn cells(&self) -> MutexGuard<'_, BTreeMap<String, Cell>> {
+        self.cells.lock().expect("invariant: nobody panics while holding a board's lock")
+    }
+}
+
+fn spec(topic: &str) -> TopicSpec {
+    TopicSpec {
+        name: topic.to_owned(),
+        partitions: 1,
+        retention_ms: None,
+        retention_bytes: None,
+        record_bytes_max: ENTRY_BYTES_MAX,
+        replication: None,
+        compact: true,
+    }
+}
+
+/// Reads up to where the topic ends now and gives the source to go on with.
+async fn read(broker: &dyn Broker, topic: &str, held: &Held) -> Result<Option<Box<dyn Source>>> {
+    let info = broker.admin().topic(topic).await?;
+    let info = info.ok_or_else(|| Error::fatal(format!("topic {topic}"), "does not exist"))?;
+    let subscription = Subscription {
+        topic: topic.to_owned(),
+        group: None,
+        partitions: None,
+        start: Start::Beginning,
+        prefetch_bytes_max: 8 << 20,
+        batch_records_max: 1_000,
+    };
+    let mut source = broker.subscribe(subscription).await?;
+    let mut passing = None;
+    match timeout(READ_WITHIN, catch_up(&mut *source, &info, held, &mut passing)).await {
+        Ok(Ok(true)) => Ok(Some(source)),
+        Ok(Ok(false)) => Ok(None),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(passing.unwrap_or_else(|| {
+            Error::retry(format!("topic {topic}"), format!("not read within {} s", READ_WITHIN.as_secs()))
+        })),
+    }
+}
+
+/// Whether there is more to come. Notes the last error that may pass.
+async fn catch_up(
+    source: &mut dyn Source,
+    info: &TopicInfo,
+    held: &Held,
+    passing: &mut Option<Error>,
+) -> Result<bool> {
+    let mut open: BTreeMap<i32, i64> =
+        info.partitions.iter().map(|(number, span)| (*number, span.end)).collect();
+    open.retain(|number, end| *end > info.partitions[number].start);
+    while !open.is_empty() {
+        let (partition, next_offset) = match source.next().await {
+            Ok(Some(SourceEvent::Batch(batch))) => {
+                let read = (batch.partition, batch.next_offset());
+                held.take_in(batch.records);
+                read
+            }
+            Ok(Some(SourceEvent::CaughtUp { partition, next_offset })) => (partition.partition, next_offset),
+            Ok(Some(_)) => continue,
+            Ok(None) => return Ok(false),
+            Err(error) if error.class() == Class::Retry => {
+                *passing = Some(error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        open.retain(|number, end| *number != partition || next_offset < *end);
+    }
+    Ok(true)
+}
+
+/// Takes in what comes, for as long as there is something to read from.
+async fn follow(mut source: Box<dyn Source>, held: Arc<Held>) {
+    loop {
+        match source.next().await {
+            Ok(Some(SourceEvent::Batch(batch))) => held.take_in(batch.records),
+            Ok(Some(_)) => {}
+            Ok(None) => return,
+            Err(error) if error.class() == Class::Retry => {
+                tracing::debug!(error = %error.chain(), "the control topic is out of reach");
+                sleep(REST).await;
+            }
+            Err(error) => {
+                tracing::warn!(error = %error.chain(), "the control topic cannot be followed any more: 'pause' and 'resume' reach this process when it is started again");
+                return;
+            }
+        }
+    }
+}

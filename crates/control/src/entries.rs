@@ -1,0 +1,107 @@
+//! The entries there are. Their fields are their format: a field that is not there yet is read as none.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A process that has written nothing of a worker for so long is taken for gone. It writes every 10 s.
+pub const STALE_AFTER_MS: i64 = 30_000;
+
+const PAUSE: &str = "pause/";
+const WORKER: &str = "worker/";
+
+/// Where a pipeline's pause lies.
+pub fn pause_key(pipeline: &str) -> String {
+    format!("{PAUSE}{pipeline}")
+}
+
+/// Where a process tells how a pipeline is doing.
+pub fn worker_key(process: &str, pipeline: &str) -> String {
+    format!("{WORKER}{process}/{pipeline}")
+}
+
+/// The process and the pipeline of such a key; none for any other.
+pub fn worker_of_key(key: &str) -> Option<(&str, &str)> {
+    key.strip_prefix(WORKER)?.split_once('/')
+}
+
+/// A pipeline is held, by all processes, until the entry is removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseEntry {
+    /// Who holds it: `operator`, `dead-letters`, `retry-budget`.
+    pub by: String,
+    /// Why, for people.
+    pub reason: String,
+    /// Since when, ms since 1970.
+    pub since_ms: i64,
+}
+
+/// How a pipeline is doing in one process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerEntry {
+    /// Which process.
+    pub process: ProcessEntry,
+    /// `starting`, `running`, `retrying`, `paused`, `stopped`, `failed`.
+    pub state: String,
+    /// Why, where the state has a reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who holds it, when it is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Since when it is in this state, ms since 1970.
+    pub since_ms: i64,
+    /// Records that became dead letters since the process began.
+    #[serde(default)]
+    pub dead_letters: u64,
+    /// The systems that the process calls, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub endpoints: BTreeMap<String, BreakerEntry>,
+    /// The latest failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<ErrorEntry>,
+    /// When this was written, ms since 1970.
+    pub at_ms: i64,
+    /// The process has ended; the entry stays so that its failure is seen.
+    #[serde(default)]
+    pub ended: bool,
+}
+
+/// A process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessEntry {
+    /// Its machine's name.
+    pub host: String,
+    /// Its number there.
+    pub pid: u32,
+    /// The program's version.
+    pub version: String,
+}
+
+/// A system as its circuit breaker sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BreakerEntry {
+    /// `closed`, `open`, `half-open`.
+    pub state: String,
+    /// Since when, ms since 1970.
+    pub since_ms: i64,
+    /// Failures in a row.
+    pub failures: u32,
+    /// The last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// A failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorEntry {
+    /// Where: `decode`, `step:ID`, `lookup:ID`, `sink:ID`, or what was called.
+    pub place: String,
+    /// The error's chain.
+    pub error: String,
+    /// When, ms since 1970.
+    pub at_ms: i64,
+    /// The record at hand, `topic/partition/offset`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
+}
