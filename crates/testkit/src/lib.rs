@@ -5,4 +5,5 @@ pub mod broker_suite;
 pub mod index_suite;
 pub mod memory;
 pub mod message;
+pub mod sim;
 pub mod views_suite;
