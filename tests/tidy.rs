@@ -15,8 +15,10 @@ use serde_json::Value;
 const LINES_MAX: usize = 600;
 
 /// Pauses in test code that nobody waits with.
-const PAUSES: [(&str, &str); 1] =
-    [("crates/testkit/src/index_suite/writer.rs", "stands for the runtime, which backs off between rounds")];
+const PAUSES: [(&str, &str); 2] = [
+    ("crates/testkit/src/index_suite/writer.rs", "stands for the runtime, which backs off between rounds"),
+    ("crates/testkit/src/sim/world.rs", "is how simulated time passes, on a paused clock"),
+];
 
 /// Folders that hold what was built or downloaded.
 const NOT_OURS: [&str; 3] = ["target", ".git", ".millrace"];

@@ -12,9 +12,14 @@ impl Clock {
         Clock(Arc::new(system_ms))
     }
 
+    /// A clock that says what `tell` does, in milliseconds since 1970.
+    pub fn told_by(tell: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        Clock(Arc::new(tell))
+    }
+
     /// A clock that always says the same.
     pub fn fixed(ms: i64) -> Self {
-        Clock(Arc::new(move || ms))
+        Clock::told_by(move || ms)
     }
 
     /// Milliseconds since 1970.

@@ -98,6 +98,7 @@ async fn start(
     let mut backoff = Backoff::new(pipeline.retry, clock.now_ms().cast_unsigned());
     loop {
         let opened = tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(None),
             opened = open(pipeline, mode) => opened,
         };
@@ -108,6 +109,7 @@ async fn start(
                 let wait = backoff.next_wait();
                 tracing::warn!(pipeline = &*pipeline.name, error = %error.chain(), "not ready, trying again in {} ms", wait.as_millis());
                 tokio::select! {
+                    biased;
                     () = shutdown.cancelled() => return Ok(None),
                     () = sleep(wait) => {}
                 }
@@ -140,7 +142,8 @@ struct Driver {
     /// Kept to the end: dropping it leaves the group, and then nothing can be committed any more.
     source: Box<dyn Source>,
     control: Arc<dyn Control>,
-    partitions: HashMap<TopicPartition, Partition>,
+    /// Ordered: in which order workers are told to drain must not differ from run to run.
+    partitions: BTreeMap<TopicPartition, Partition>,
     reports_in: mpsc::Sender<Report>,
     reports: mpsc::Receiver<Report>,
     /// Done and not yet committed.
@@ -187,7 +190,7 @@ impl Driver {
             clock,
             source,
             control,
-            partitions: HashMap::new(),
+            partitions: BTreeMap::new(),
             reports_in,
             reports,
             dirty: BTreeMap::new(),
@@ -469,6 +472,7 @@ impl Driver {
         let mut reports = Vec::new();
         loop {
             tokio::select! {
+                biased;
                 Some(report) = self.reports.recv() => reports.push(report),
                 counts = timeout_at(deadline, &mut ended) => {
                     match counts {

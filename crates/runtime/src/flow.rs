@@ -91,6 +91,7 @@ impl Context {
             return Err(Halt::Stopped);
         }
         tokio::select! {
+            biased;
             () = self.drain.cancelled() => Err(Halt::Stopped),
             () = sleep(wait) => Ok(()),
         }

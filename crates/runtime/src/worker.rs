@@ -149,6 +149,7 @@ impl Worker {
         };
         if !add(&mut batch) && !limits.linger.is_zero() {
             tokio::select! {
+                biased;
                 () = self.context.drain.cancelled() => {}
                 () = tokio::time::sleep(limits.linger) => {}
             }

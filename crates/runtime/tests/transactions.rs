@@ -167,6 +167,7 @@ fn spec(name: &str) -> TopicSpec {
         retention_bytes: None,
         record_bytes_max: 1 << 20,
         replication: None,
+        compact: false,
     }
 }
 

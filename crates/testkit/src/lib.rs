@@ -5,5 +5,6 @@ pub mod broker_suite;
 pub mod index_suite;
 pub mod memory;
 pub mod message;
+pub mod sim;
 pub mod transaction_suite;
 pub mod views_suite;

@@ -1,0 +1,186 @@
+//! The log: topics that keep what they acknowledged, and the groups that read them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use bytes::Bytes;
+use millrace_core::{
+    CreateOutcome, Error, NewRecord, PartitionSpan, Position, Record, Result, TopicInfo, TopicSpec,
+    partition_for_key,
+};
+use tokio::sync::Notify;
+
+use super::{group::Group, network::System, world::World};
+
+/// The one log of a world. Cloning shares it.
+#[derive(Clone)]
+pub struct Log {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    world: World,
+    system: System,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) topics: BTreeMap<String, Topic>,
+    pub(super) groups: BTreeMap<String, Group>,
+}
+
+pub(super) struct Topic {
+    spec: TopicSpec,
+    pub(super) partitions: Vec<Partition>,
+}
+
+#[derive(Default)]
+pub(super) struct Partition {
+    pub(super) start: i64,
+    pub(super) records: Vec<Record>,
+}
+
+impl Partition {
+    pub(super) fn end(&self) -> i64 {
+        self.start + i64::try_from(self.records.len()).unwrap_or(i64::MAX)
+    }
+
+    /// Records from an offset on, which is not below the start.
+    pub(super) fn from(&self, offset: i64) -> &[Record] {
+        let skip = usize::try_from(offset - self.start).unwrap_or(0);
+        self.records.get(skip..).unwrap_or_default()
+    }
+}
+
+impl Log {
+    /// An empty log.
+    pub fn new(world: &World) -> Self {
+        let shared = Shared {
+            world: world.clone(),
+            system: System::new("log"),
+            state: Mutex::default(),
+            changed: Notify::new(),
+        };
+        Log { shared: Arc::new(shared) }
+    }
+
+    /// The server, to take it away.
+    pub fn system(&self) -> &System {
+        &self.shared.system
+    }
+
+    /// Creates a topic unless it is there.
+    pub fn create(&self, spec: &TopicSpec) -> CreateOutcome {
+        let mut state = self.lock();
+        if let Some(topic) = state.topics.get(&spec.name) {
+            return CreateOutcome::Exists { partitions: topic.spec.partitions };
+        }
+        let partitions = (0..spec.partitions).map(|_| Partition::default()).collect();
+        state.topics.insert(spec.name.clone(), Topic { spec: spec.clone(), partitions });
+        CreateOutcome::Created
+    }
+
+    /// Appends at once.
+    ///
+    /// # Errors
+    /// Fatal when the topic does not exist, Reject when the record is too large.
+    pub fn append(&self, topic: &str, new: NewRecord) -> Result<Position> {
+        let mut state = self.lock();
+        let log = state.topics.get_mut(topic).ok_or_else(|| unknown(topic))?;
+        let bytes = new.key.as_ref().map_or(0, Bytes::len) + new.value.as_ref().map_or(0, Bytes::len);
+        if bytes > log.spec.record_bytes_max {
+            return Err(Error::reject(
+                "log",
+                format!("a record of {bytes} bytes is too large for '{topic}'"),
+            ));
+        }
+        let by_key = |key: &Bytes| i32::try_from(partition_for_key(key, log.spec.partitions)).unwrap_or(0);
+        let spread = || i32::try_from(self.shared.world.index(log.partitions.len())).unwrap_or(0);
+        let partition = new.partition.or_else(|| new.key.as_ref().map(by_key)).unwrap_or_else(spread);
+        let kept = log.partitions.get_mut(usize::try_from(partition).unwrap_or(usize::MAX));
+        let kept =
+            kept.ok_or_else(|| Error::fatal("log", format!("'{topic}' has no partition {partition}")))?;
+        let offset = kept.end();
+        kept.records.push(Record {
+            topic: topic.into(),
+            partition,
+            offset,
+            timestamp_ms: self.shared.world.now_ms(),
+            key: new.key,
+            value: new.value,
+            headers: new.headers.into(),
+        });
+        drop(state);
+        self.shared.changed.notify_waiters();
+        Ok(Position { partition, offset })
+    }
+
+    /// Removes the records of a partition below an offset, as retention does.
+    pub fn expire(&self, topic: &str, partition: i32, before: i64) {
+        let mut state = self.lock();
+        let index = usize::try_from(partition).unwrap_or(usize::MAX);
+        if let Some(kept) = state.topics.get_mut(topic).and_then(|topic| topic.partitions.get_mut(index)) {
+            kept.records.retain(|record| record.offset >= before);
+            kept.start = kept.start.max(before);
+        }
+        drop(state);
+        self.shared.changed.notify_waiters();
+    }
+
+    /// All records of a topic, by partition and offset.
+    pub fn records(&self, topic: &str) -> Vec<Record> {
+        let state = self.lock();
+        let partitions = state.topics.get(topic).map(|topic| &topic.partitions);
+        partitions.into_iter().flatten().flat_map(|partition| partition.records.iter().cloned()).collect()
+    }
+
+    /// A topic as it is.
+    pub fn info(&self, name: &str) -> Option<TopicInfo> {
+        let state = self.lock();
+        let topic = state.topics.get(name)?;
+        let span = |partition: &Partition| PartitionSpan { start: partition.start, end: partition.end() };
+        Some(TopicInfo {
+            name: name.to_owned(),
+            partitions: (0..).zip(topic.partitions.iter().map(span)).collect(),
+        })
+    }
+
+    /// All topics.
+    pub fn infos(&self) -> Vec<TopicInfo> {
+        let names: Vec<String> = self.lock().topics.keys().cloned().collect();
+        names.iter().filter_map(|name| self.info(name)).collect()
+    }
+
+    /// What a group has committed, by partition.
+    pub fn progress(&self, group: &str, topic: &str) -> BTreeMap<i32, i64> {
+        let state = self.lock();
+        state.groups.get(group).map(|group| group.progress(topic)).unwrap_or_default()
+    }
+
+    /// Makes the coordinator take a partition from whoever has it, as a rebalance may at any time.
+    pub fn disturb(&self, group: &str, partition: i32) {
+        if let Some(group) = self.lock().groups.get_mut(group) {
+            group.take_back(partition);
+        }
+    }
+
+    pub(super) fn changed(&self) -> &Notify {
+        &self.shared.changed
+    }
+
+    pub(super) fn world(&self) -> &World {
+        &self.shared.world
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().expect("invariant: nobody panics while holding the log's lock")
+    }
+}
+
+pub(super) fn unknown(topic: &str) -> Error {
+    Error::fatal("log", format!("topic '{topic}' does not exist"))
+}

@@ -1,0 +1,79 @@
+//! A process as the world sees it. Its tasks are the runtime's own; what makes it stopped or dead is that nothing
+//! it asks for leaves it any more, and no answer reaches it.
+//!
+//! A task of a stopped process may still run up to its next request: its time-outs and leases run out meanwhile,
+//! as those of a real one have when it wakes.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Running,
+    Stopped,
+    Dead,
+}
+
+/// Cloning shares it.
+#[derive(Clone)]
+pub struct Process {
+    name: Arc<str>,
+    life: Arc<watch::Sender<Life>>,
+}
+
+impl Process {
+    /// A running process.
+    pub fn new(name: &str) -> Self {
+        Process { name: name.into(), life: Arc::new(watch::Sender::new(Life::Running)) }
+    }
+
+    /// Its name in the trace.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Stops it, until it is woken.
+    pub fn stop(&self) {
+        self.change(Life::Stopped);
+    }
+
+    /// Lets it run on where it was.
+    pub fn wake(&self) {
+        self.change(Life::Running);
+    }
+
+    /// Ends it without a farewell.
+    pub fn kill(&self) {
+        self.change(Life::Dead);
+    }
+
+    /// Whether it was killed.
+    pub fn is_dead(&self) -> bool {
+        *self.life.borrow() == Life::Dead
+    }
+
+    /// Whether it is stopped.
+    pub fn is_stopped(&self) -> bool {
+        *self.life.borrow() == Life::Stopped
+    }
+
+    /// Returns at once while it runs, when it is woken if it is stopped, and never if it is dead.
+    pub async fn running(&self) {
+        if *self.life.borrow() == Life::Running {
+            return;
+        }
+        // The sender lives in `self`, so this ends only by the condition.
+        let _ = self.life.subscribe().wait_for(|life| *life == Life::Running).await;
+    }
+
+    fn change(&self, to: Life) {
+        self.life.send_if_modified(|life| {
+            let changes = *life != Life::Dead && *life != to;
+            if changes {
+                *life = to;
+            }
+            changes
+        });
+    }
+}
