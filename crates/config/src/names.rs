@@ -1,6 +1,6 @@
 //! Names: what they may look like, and what was probably meant by one that is unknown.
 
-use millrace_core::settings::{Key, Location, Node, Problems, suggest};
+use millrace_core::settings::{Key, Location, Node, Problems, did_you_mean};
 
 /// Names of brokers, stores, modules and pipelines.
 const NAME_BYTES_MAX: usize = 100;
@@ -111,8 +111,8 @@ pub(crate) fn unknown<'a>(
 
 /// What to do about an unknown name.
 pub(crate) fn advice<'a>(name: &str, what: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
-    if let Some(meant) = suggest(name, known.clone()) {
-        return format!("did you mean '{meant}'?");
+    if let Some(advice) = did_you_mean(name, known.clone()) {
+        return advice;
     }
     let listed: Vec<&str> = known.clone().take(12).collect();
     match (listed.len(), known.count()) {

@@ -7,6 +7,7 @@
 //!
 //! Errors carry a [`Class`]; the runtime acts on the class alone.
 
+mod blocking;
 mod broker;
 mod envelope;
 mod error;
@@ -27,6 +28,7 @@ mod template;
 mod transaction;
 pub mod views;
 
+pub use blocking::off_the_reactor;
 pub use broker::{
     Admin, Broker, CreateOutcome, NewRecord, PartitionSpan, Position, Producer, Start, Subscription,
     TopicInfo, TopicSpec,

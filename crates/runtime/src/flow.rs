@@ -3,7 +3,9 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use futures::future::try_join_all;
-use millrace_core::{Class, Error, Lease, Message, Ordinals, Origin, States, Step, StepContext};
+use millrace_core::{
+    Class, Error, Lease, Message, Ordinals, Origin, States, Step, StepContext, off_the_reactor,
+};
 use tokio::time::{Duration, Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -265,15 +267,6 @@ fn chunks(messages: &[Message], count_max: usize, bytes_max: usize) -> impl Iter
         rest = tail;
         Some(chunk)
     })
-}
-
-/// Runs a step without holding up the other tasks of this thread.
-fn off_the_reactor<T>(work: impl FnOnce() -> T) -> T {
-    use tokio::runtime::{Handle, RuntimeFlavor};
-    match Handle::current().runtime_flavor() {
-        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
-        _ => work(),
-    }
 }
 
 #[cfg(test)]

@@ -8,14 +8,10 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_core::{
-    Answer, Call, Encoded, Error, Message, Result, Sink,
+    Answer, Call, Encoded, Error, Message, Result, Sink, off_the_reactor,
     settings::{Field, Kind, Object, Settings, Shape},
 };
 use serde_json::json;
-use tokio::{
-    runtime::{Handle, RuntimeFlavor},
-    task::block_in_place,
-};
 
 /// `stdout:` in YAML.
 pub static STDOUT: Kind = Kind { name: "stdout", settings: &SETTINGS };
@@ -102,7 +98,8 @@ impl Sink for StdoutSink {
             text.extend_from_slice(part);
             text.push(b'\n');
         }
-        let written = aside(|| {
+        // A reader that takes nothing, as a pager does, must not keep signals and leases waiting.
+        let written = off_the_reactor(|| {
             let mut out = self.out.lock().expect("invariant: nobody panics while writing");
             out.write_all(&text).and_then(|()| out.flush())
         });
@@ -120,15 +117,6 @@ impl Sink for StdoutSink {
                     .collect()
             }
         }
-    }
-}
-
-/// Writes without holding up the other tasks of this thread: a reader that takes nothing, as a pager does, must
-/// not keep signals and leases waiting. A write that was given up could not be taken back, so none is.
-fn aside<T>(write: impl FnOnce() -> T) -> T {
-    match Handle::current().runtime_flavor() {
-        RuntimeFlavor::MultiThread => block_in_place(write),
-        _ => write(),
     }
 }
 

@@ -6,6 +6,7 @@ mod produce;
 mod tail;
 
 use millrace_config::Plan;
+use millrace_core::settings::did_you_mean;
 
 use crate::{args::TopicCommand, report::Failure};
 
@@ -27,9 +28,7 @@ fn broker_of(plan: &Plan, topic: &str) -> Result<String, Failure> {
         return Ok(pipeline.from.broker.clone());
     }
     let names: Vec<&str> = plan.topics.keys().map(String::as_str).collect();
-    let advice = match millrace_core::settings::suggest(topic, names.iter().copied()) {
-        Some(meant) => format!("did you mean '{meant}'?"),
-        None => format!("declared are: {}", names.join(", ")),
-    };
+    let advice = did_you_mean(topic, names.iter().copied())
+        .unwrap_or_else(|| format!("declared are: {}", names.join(", ")));
     Err(Failure::input(format!("topic '{topic}' is not declared in the pipeline file; {advice}")))
 }

@@ -100,14 +100,19 @@ pub fn suggest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
+/// The advice that names what was probably meant by `text`.
+pub fn did_you_mean<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    suggest(text, candidates).map(|meant| format!("did you mean '{meant}'?"))
+}
+
 fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 fn unknown_key(key: &Key, fields: &[Field], path: &str, problems: &mut Problems) {
     let message = format!("unknown key '{}'", key.text);
-    let advice = match suggest(&key.text, fields.iter().map(|field| field.key)) {
-        Some(meant) => format!("did you mean '{meant}'?"),
+    let advice = match did_you_mean(&key.text, fields.iter().map(|field| field.key)) {
+        Some(advice) => advice,
         None if fields.is_empty() => "there are no keys here".to_owned(),
         None => format!("known keys: {}", keys(fields)),
     };
@@ -186,12 +191,9 @@ fn check_scalar(node: &Node, text: &str, shape: &Shape, path: &str, problems: &m
         Shape::Size if parse_size(text).is_none() => wrong(problems),
         Shape::Choice(words) if !words.contains(&text) => {
             let message = format!("unknown value '{shown}'");
-            let meant = suggest(text, words.iter().copied()).filter(|_| !node.is_expanded());
-            let advice = match meant {
-                Some(meant) => format!("did you mean '{meant}'?"),
-                None => format!("one of: {}", words.join(", ")),
-            };
-            problems.suggest(node.at, path, message, advice);
+            let advice = did_you_mean(text, words.iter().copied()).filter(|_| !node.is_expanded());
+            let known = || format!("one of: {}", words.join(", "));
+            problems.suggest(node.at, path, message, advice.unwrap_or_else(known));
         }
         Shape::Op(words) => {
             check_template(node, text, path, problems);
@@ -218,11 +220,9 @@ fn check_template(node: &Node, text: &str, path: &str, problems: &mut Problems) 
     let known = META_FIELDS.iter().map(|(name, _)| *name);
     match &error.kind {
         TemplateErrorKind::UnknownMeta(name) => {
-            let advice = match suggest(name, known.clone()) {
-                Some(meant) => format!("did you mean '{meant}'?"),
-                None => format!("known: {}", known.collect::<Vec<_>>().join(", ")),
-            };
-            problems.suggest(node.at, path, message, advice);
+            let advice = did_you_mean(name, known.clone());
+            let known = || format!("known: {}", known.collect::<Vec<_>>().join(", "));
+            problems.suggest(node.at, path, message, advice.unwrap_or_else(known));
         }
         _ => problems.add(node.at, path, message),
     }

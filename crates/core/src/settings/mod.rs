@@ -9,7 +9,7 @@ mod secret;
 mod shape;
 mod units;
 
-pub use check::{check_object, check_shape, suggest};
+pub use check::{check_object, check_shape, did_you_mean, suggest};
 pub use node::{Key, Location, Node, NodeKind};
 pub use problem::{Problem, Problems};
 pub use read::Settings;
