@@ -74,6 +74,7 @@ impl From<Error> for Failure {
             return Failure::closed_pipe();
         }
         match error.class() {
+            Class::Fatal if error.is_missing_topic() => Failure::environment(error.chain()),
             Class::Retry => Failure::environment(error.chain()),
             Class::Reject | Class::Fatal => Failure::run(error.chain()),
         }
@@ -151,5 +152,6 @@ mod tests {
             Error::fatal("stdout", "cannot write").with_source(io::Error::from(io::ErrorKind::BrokenPipe));
         assert_eq!(Failure::from(error).code, 0);
         assert_eq!(Failure::from(Error::retry("kafka", "away")).code, ENVIRONMENT);
+        assert_eq!(Failure::from(Error::missing_topic("kafka", "t")).code, ENVIRONMENT);
     }
 }

@@ -82,6 +82,28 @@ fn systems_that_are_away_end_with_three() {
 }
 
 #[test]
+fn a_topic_that_is_not_there_ends_a_run_with_three() {
+    let millrace = stage();
+    for mode in [&["--until-end"][..], &[]] {
+        let ran =
+            millrace.run(&[&["run", "--embedded", "--listen", "off", "--only", "orders"], mode].concat());
+        assert_eq!(ran.code, Some(3), "{ran:#?}");
+        let advice =
+            "topic 'order-events' does not exist; create it with 'millrace topic create order-events'";
+        assert!(ran.stderr.contains(advice), "{ran:#?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_too_large_is_not_read() {
+    let millrace = Millrace::new();
+    millrace.write("pipelines.yaml", "# ".repeat(1 << 20));
+    let ran = millrace.run(&["check"]);
+    assert_eq!(ran.code, Some(2), "{ran:#?}");
+    assert!(ran.stderr.contains("is larger than the 1048576 bytes that are allowed"), "{ran:#?}");
+}
+
+#[test]
 fn the_doctor_is_content_with_the_embedded_form() {
     let millrace = stage();
     millrace.ok(&["topic", "create", "--all", "--embedded"]);

@@ -7,6 +7,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressFinish};
 use millrace_config::Plan;
+use millrace_core::settings::did_you_mean;
 use millrace_runtime::{Clock, FleetReport, Health, Metrics, Mode, run_fleet};
 use serde_json::{Value, json};
 use tokio::time::{Duration, interval};
@@ -85,10 +86,8 @@ fn selected(plan: &Plan, only: &[String]) -> Result<Vec<String>, Failure> {
     for name in only {
         if !plan.pipelines.contains_key(name) {
             let known: Vec<&str> = plan.pipelines.keys().map(String::as_str).collect();
-            let advice = match millrace_core::settings::suggest(name, known.iter().copied()) {
-                Some(meant) => format!("did you mean '{meant}'?"),
-                None => format!("known: {}", known.join(", ")),
-            };
+            let advice = did_you_mean(name, known.iter().copied())
+                .unwrap_or_else(|| format!("known: {}", known.join(", ")));
             return Err(Failure::input(format!("unknown pipeline '{name}'; {advice}")));
         }
     }
@@ -130,7 +129,9 @@ fn conclude(args: &RunArgs, report: &FleetReport) -> Result<(), Failure> {
     if let Some((name, error)) = report.failures.first() {
         let others = report.failures.len() - 1;
         let more = if others > 0 { format!(" (and {others} more)") } else { String::new() };
-        return Err(Failure::run(format!("pipeline {name} failed: {}{more}", error.chain())));
+        let message = format!("pipeline {name} failed: {}{more}", error.chain());
+        let is_missing = report.failures.iter().all(|(_, error)| error.is_missing_topic());
+        return Err(if is_missing { Failure::environment(message) } else { Failure::run(message) });
     }
     if args.fail_on_dead_letters && dead_letters > 0 {
         return Err(Failure::run(counted(dead_letters, "dead letter")));

@@ -58,8 +58,8 @@ impl<'t> Appends<'t> {
             self.topics.insert(topic.to_owned(), tails);
         }
         let Some(Some(tails)) = self.topics.get_mut(topic) else {
-            let missing = || Error::fatal(format!("topic {topic}"), "does not exist, create it first");
-            return Ok(records.iter().map(|_| Err(missing())).collect());
+            let missing = |_| Err(Error::missing_topic("embedded log", topic));
+            return Ok(records.iter().map(missing).collect());
         };
         let mut insert = self.log.prepare_cached(&format!(
             "INSERT INTO {}(position, timestamp_ms, key, value, headers) VALUES (?, ?, ?, ?, ?)",

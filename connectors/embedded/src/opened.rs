@@ -33,8 +33,7 @@ pub(crate) struct Cursor {
 impl Opened {
     /// Opens the log and finds the place in each partition: the committed one, or where the subscription says.
     pub(crate) fn open(log: &Database, views: &Database, subscription: &Subscription) -> Result<Self> {
-        let missing =
-            || Error::fatal(format!("topic {}", subscription.topic), "does not exist, create it first");
+        let missing = || Error::missing_topic("embedded log", &subscription.topic);
         let connection = log.open_reader().map_err(|e| log.error(e))?.ok_or_else(missing)?;
         let found = topic_by_name(&connection, &subscription.topic).and_then(|topic| match topic {
             None => Ok(None),

@@ -65,7 +65,7 @@ impl KafkaAdmin {
     /// Fatal when the topic does not exist; Retry when the broker is away.
     pub async fn batch_bytes_max(&self, topic: &str) -> Result<Option<u64>> {
         if self.partitions(topic).await?.is_none() {
-            return Err(error::unknown_topic(&self.clients.who, topic));
+            return Err(Error::missing_topic(&self.clients.who, topic));
         }
         let client = self.client()?;
         let answer = client.describe_configs([&ResourceSpecifier::Topic(topic)], &self.options()).await;

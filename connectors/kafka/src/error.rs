@@ -86,14 +86,6 @@ pub fn of_call(who: &str, what: &str, error: &KafkaError) -> Error {
     }
 }
 
-/// A topic that does not exist.
-pub fn unknown_topic(who: &str, topic: &str) -> Error {
-    Error::fatal(
-        who,
-        format!("topic '{topic}' does not exist; create it with 'millrace topic create {topic}'"),
-    )
-}
-
 fn advice(code: Code, reason: &str) -> Option<&'static str> {
     Some(match code {
         Code::Authentication | Code::SaslAuthenticationFailed => {

@@ -100,7 +100,7 @@ impl KafkaProducer {
         let what = cannot_append(topic);
         if is_unknown_topic(code) {
             self.lock().batch_bytes.remove(topic);
-            return error::unknown_topic(who, topic);
+            return Error::missing_topic(who, topic);
         }
         if code == Code::MessageSizeTooLarge && record_bytes < batch_bytes {
             // Its company was too large: the topic allows less than we knew. Alone it can be judged.
@@ -130,7 +130,7 @@ impl Producer for KafkaProducer {
         };
         let (batch_bytes, appender) = match ready {
             Ok(ready) => ready,
-            Err(error) => return records.iter().map(|_| Err(again(&error))).collect(),
+            Err(error) => return records.iter().map(|_| Err(error.again())).collect(),
         };
         let reports = appender.client().context().reports();
         // What was reported earlier may have been put right since; if not, it is reported again.
@@ -143,7 +143,7 @@ impl Producer for KafkaProducer {
         let refused = reports.take_fatal(&self.clients.who, &cannot_append(topic));
         let explained = answers.into_iter().zip(sizes).map(|(answer, size)| {
             answer.map_err(|code| match &refused {
-                Some(refused) if class_of(code) == Class::Retry => again(refused),
+                Some(refused) if class_of(code) == Class::Retry => refused.again(),
                 _ => self.explain(topic, code, size, batch_bytes),
             })
         });
@@ -215,15 +215,6 @@ fn hand_over(
         };
         (code, message.delivery_opaque)
     })
-}
-
-/// The same error for one more record.
-fn again(error: &Error) -> Error {
-    let copy = Error::new(error.class(), error.who(), error.why());
-    match std::error::Error::source(error) {
-        Some(cause) => copy.with_source(cause.to_string()),
-        None => copy,
-    }
 }
 
 fn size_bytes(record: &NewRecord) -> u64 {

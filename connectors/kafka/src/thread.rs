@@ -149,7 +149,7 @@ impl Reader {
                 Ok(None) => {
                     absent += 1;
                     if absent >= ABSENT_MAX {
-                        return Err(error::unknown_topic(&self.clients.who, &self.plan.topic));
+                        return Err(Error::missing_topic(&self.clients.who, &self.plan.topic));
                     }
                 }
                 Err(error) => self.question_failed(&error)?,
@@ -313,7 +313,7 @@ impl Reader {
 
     fn is_topic_there(&mut self) -> Result<()> {
         match partition_count(&self.consumer, &self.plan.topic, QUESTION) {
-            Ok(None) => Err(error::unknown_topic(&self.clients.who, &self.plan.topic)),
+            Ok(None) => Err(Error::missing_topic(&self.clients.who, &self.plan.topic)),
             Ok(Some(_)) => Ok(()),
             Err(error) => self.question_failed(&error),
         }

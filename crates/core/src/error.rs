@@ -37,12 +37,13 @@ pub struct Error {
     who: String,
     why: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    is_missing_topic: bool,
 }
 
 impl Error {
     /// An error of `class`. `who` names the part ("redis feeds"), `why` is a lowercase fragment.
     pub fn new(class: Class, who: impl Into<String>, why: impl Into<String>) -> Self {
-        Error { class, who: who.into(), why: why.into(), source: None }
+        Error { class, who: who.into(), why: why.into(), source: None, is_missing_topic: false }
     }
 
     /// An error that may pass: see [`Class::Retry`].
@@ -60,6 +61,23 @@ impl Error {
         Self::new(Class::Fatal, who, why)
     }
 
+    /// The error of a topic that is not there, Fatal: somebody must create it.
+    pub fn missing_topic(who: impl Into<String>, topic: &str) -> Self {
+        let why = format!("topic '{topic}' does not exist; create it with 'millrace topic create {topic}'");
+        Error { is_missing_topic: true, ..Self::fatal(who, why) }
+    }
+
+    /// The same error for one more call that failed with it. The cause is kept as text.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let copy = Self::new(self.class, &*self.who, &*self.why);
+        let copy = Error { is_missing_topic: self.is_missing_topic, ..copy };
+        match &self.source {
+            Some(cause) => copy.with_source(cause.to_string()),
+            None => copy,
+        }
+    }
+
     /// Keeps the cause in the chain.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -70,6 +88,11 @@ impl Error {
     /// What may be done about it.
     pub fn class(&self) -> Class {
         self.class
+    }
+
+    /// Whether a topic is not there.
+    pub fn is_missing_topic(&self) -> bool {
+        self.is_missing_topic
     }
 
     /// The part that failed.
@@ -125,6 +148,14 @@ mod tests {
         let inner = Error::retry("socket", "connection refused");
         let outer = Error::retry("redis feeds", "cannot connect").with_source(inner);
         assert_eq!(outer.chain(), "redis feeds: cannot connect: socket: connection refused");
+    }
+
+    #[test]
+    fn the_same_error_again_keeps_all_that_is_acted_on() {
+        let error = Error::missing_topic("kafka main", "t").with_source("no answer");
+        let again = error.again();
+        assert_eq!((again.class(), again.chain()), (error.class(), error.chain()));
+        assert!(again.is_missing_topic());
     }
 
     #[test]

@@ -13,12 +13,7 @@ pub(crate) struct Goal {
 impl Goal {
     /// Takes the ends now.
     pub(crate) async fn of(admin: &dyn Admin, topic: &str) -> Result<Self> {
-        let info = admin.topic(topic).await?.ok_or_else(|| {
-            Error::fatal(
-                format!("topic {topic}"),
-                "does not exist; create it with 'millrace topic create --all'",
-            )
-        })?;
+        let info = admin.topic(topic).await?.ok_or_else(|| Error::missing_topic("run", topic))?;
         Ok(Goal { ends: info.partitions })
     }
 

@@ -201,7 +201,7 @@ impl State {
 }
 
 fn unknown(topic: &str) -> Error {
-    Error::fatal("memory", format!("topic '{topic}' does not exist"))
+    Error::missing_topic("memory", topic)
 }
 
 #[async_trait]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use millrace_core::{Answer, Call, Encoded, Error, Message, Ordinals, Result, Sink};
+use millrace_core::{Answer, Call, Encoded, Message, Ordinals, Result, Sink};
 use redis::Cmd;
 
 use crate::{
@@ -103,17 +103,8 @@ impl Sink for RedisSink {
                     Err(error) => Answer::Failed(self.connection.error(error)),
                 })
                 .collect(),
-            Err(error) => calls.iter().map(|_| Answer::Failed(again(&error))).collect(),
+            Err(error) => calls.iter().map(|_| Answer::Failed(error.again())).collect(),
         }
-    }
-}
-
-/// The same failure, for one more call.
-fn again(error: &Error) -> Error {
-    let copy = Error::new(error.class(), error.who(), error.why());
-    match std::error::Error::source(error) {
-        Some(cause) => copy.with_source(cause.to_string()),
-        None => copy,
     }
 }
 
@@ -182,11 +173,5 @@ pub(crate) mod tests {
         assert_eq!(words[..3], ["EVALSHA", "hash", "4"]);
         assert_eq!(words[3..7], keys);
         assert_eq!(words[7..], ["c", "argument", "argument"]);
-    }
-
-    #[test]
-    fn a_failure_of_all_calls_keeps_its_cause() {
-        let error = Error::retry("redis a", "no connection").with_source("refused".to_owned());
-        assert_eq!(again(&error).chain(), error.chain());
     }
 }

@@ -111,6 +111,7 @@ pub async fn an_unknown_topic_is_fatal(rig: Rig<'_>) {
     let absent = format!("{}-absent", rig.prefix);
     for answer in rig.append(&absent, vec![NewRecord::value("a"), NewRecord::value("b")]).await {
         let error = answer.expect_err("there is no such topic");
+        assert!(error.is_missing_topic(), "{}", error.chain());
         assert_eq!(error.class(), Class::Fatal, "{}", error.chain());
     }
 }

@@ -122,6 +122,7 @@ pub async fn an_unknown_topic_is_fatal(rig: Rig<'_>) {
     for subscription in [rig.group_of("absent", &absent), chosen] {
         let error = timeout(Duration::from_secs(30), first_error(rig, subscription)).await;
         let error = error.expect("an unknown topic is told in time");
+        assert!(error.is_missing_topic(), "{}", error.chain());
         assert_eq!(error.class(), Class::Fatal, "{}", error.chain());
         assert!(error.chain().contains(&absent), "the error names the topic: {}", error.chain());
     }
