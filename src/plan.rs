@@ -1,8 +1,12 @@
 //! From the file that was typed to the plan: reads it, checks it, shows every mistake.
 
-use std::path::Path;
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
 
-use millrace_config::Plan;
+use millrace_config::{FILE_BYTES_MAX, Plan};
 use millrace_core::settings::Problem;
 use serde_json::json;
 
@@ -22,9 +26,9 @@ pub struct Checked {
 pub fn check(args: &FileArgs) -> Result<Checked, Failure> {
     let path = &args.pipelines;
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let text = read(path).map_err(|error| {
         let advice = match error.kind() {
-            std::io::ErrorKind::NotFound => "; name another file with -f",
+            io::ErrorKind::NotFound => "; name another file with -f",
             _ => "",
         };
         Failure::input(format!("{name}: {error}{advice}"))
@@ -36,6 +40,16 @@ pub fn check(args: &FileArgs) -> Result<Checked, Failure> {
         Some(dir) => millrace_config::load_embedded(&name, &text, folder, &variable, &catalog, dir),
     };
     Ok(Checked { name, text, plan })
+}
+
+/// The file's text, and of one that is too large no more than shows it.
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = Vec::new();
+    File::open(path)?.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut text)?;
+    if text.len() > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("is larger than the {FILE_BYTES_MAX} bytes that are allowed")));
+    }
+    String::from_utf8(text).map_err(|_| io::Error::other("is not UTF-8 text"))
 }
 
 /// Reads and checks the file; its mistakes are the failure.
