@@ -7,7 +7,7 @@ use std::{
 };
 
 use millrace_config::{
-    Catalog, Memory, ModuleLimits, Plan, Section, SettingsCheck, SinkKind, SinkPlan, SystemPlan,
+    Catalog, Handover, Memory, ModuleLimits, Plan, Section, SettingsCheck, SinkKind, SinkPlan, SystemPlan,
 };
 use millrace_core::{
     Broker, Error, Ledger, Sink, SinkId, Store,
@@ -84,6 +84,13 @@ pub fn catalog() -> Catalog {
         sinks,
         modules: MODULES.to_vec(),
         checks: checks(),
+        handovers: vec![Handover {
+            kind: "kafka",
+            patience: |settings| {
+                let options = millrace_kafka::Options::read(settings, &mut Problems::default());
+                options.map(|options| options.handover())
+            },
+        }],
     }
 }
 

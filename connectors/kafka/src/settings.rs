@@ -175,6 +175,12 @@ impl Options {
         }
         reader.sound.then_some(options)
     }
+
+    /// How long a partition that is taken away waits for its pipeline: less than half of the time after which the
+    /// cluster gives it to another process without asking.
+    pub fn handover(&self) -> Duration {
+        self.session_timeout.min(self.max_poll_interval) * 9 / 20
+    }
 }
 
 struct Reader<'a> {

@@ -6,6 +6,7 @@ use millrace_core::{
     settings::{Field, Kind, Object, Problems, Settings, Shape},
     views::{COUNTER, DOCUMENT, INDEX, MEMBERS, TIMELINE},
 };
+use tokio::time::Duration;
 
 /// The name of the broker kind and of the store kind that `--embedded` puts in place of all others.
 pub const EMBEDDED: &str = "embedded";
@@ -25,6 +26,17 @@ pub struct Catalog {
     pub modules: Vec<ShippedModule>,
     /// Checks beyond the tables.
     pub checks: Vec<SettingsCheck>,
+    /// How long brokers wait when they take partitions away; one that is not named waits for ever.
+    pub handovers: Vec<Handover>,
+}
+
+/// How long a broker of one kind waits for the work on a partition that it takes away.
+#[derive(Clone, Copy, Debug)]
+pub struct Handover {
+    /// The kind's name.
+    pub kind: &'static str,
+    /// Reads it from a broker's settings. None when they are wrong.
+    pub patience: fn(&Settings) -> Option<Duration>,
 }
 
 /// A kind of sink and where its results go.

@@ -109,6 +109,7 @@ fn resolve(root: &Node, base_dir: &Path, catalog: &Catalog, problems: &mut Probl
         module_files: &module_files,
         topics: &topics,
         indexes: &indexes,
+        handovers: brokers.handovers(catalog),
         written: written_topics(root),
     };
     let mut later = Later::default();

@@ -29,7 +29,7 @@ mod tree;
 mod variables;
 mod world;
 
-pub use catalog::{Catalog, EMBEDDED, Memory, Section, SettingsCheck, SinkKind, SinkTarget, TOPIC};
+pub use catalog::{Catalog, EMBEDDED, Handover, Memory, Section, SettingsCheck, SinkKind, SinkTarget, TOPIC};
 pub use check::{load, load_embedded};
 pub use fields::ENVELOPE_FIELDS;
 pub use parse::{DEPTH_MAX, FILE_BYTES_MAX, KEY_BYTES_MAX, NODES_MAX, TEXT_BYTES_MAX, parse};

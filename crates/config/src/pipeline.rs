@@ -43,7 +43,8 @@ pub(crate) fn pipeline(
         Sinks { world, pipeline: name, events: &events, fields: &fields, filtered, later, problems };
     let to = part.settings.node("to").filter(|to| matches!(to.kind, NodeKind::Map(_)));
     let sink_plans = to.map(|to| sinks.read(to, &part.path_of("to"))).unwrap_or_default();
-    let drain_timeout = part.duration_within("drain_timeout", ("1ms", "10m"), problems);
+    let patience = from.as_ref().and_then(|from| world.handovers.get(&from.broker)).copied();
+    let drain_timeout = drain_timeout(&part, patience, problems);
     let batch = batch(&part.part("batch", &tables::BATCH), problems);
     let in_flight = in_flight(&part.part("in_flight", &tables::IN_FLIGHT), problems);
     let retry = retry(&part.part("retry", &tables::RETRY), problems);
@@ -142,15 +143,29 @@ fn retry(part: &Part, problems: &mut Problems) -> RetryPlan {
     RetryPlan { initial, max }
 }
 
+/// A partition that is taken away is another process's when the broker's patience ends, so work on it must end before.
+fn drain_timeout(part: &Part, patience: Option<Duration>, problems: &mut Problems) -> Duration {
+    let timeout = part.duration_within("drain_timeout", ("1ms", "10m"), problems);
+    let Some(patience) = patience.filter(|patience| *patience < timeout) else { return timeout };
+    if part.has("drain_timeout") {
+        let message = format!(
+            "is longer than the broker waits for a partition it takes away: {} ms",
+            patience.as_millis()
+        );
+        let advice = "make it shorter, or the broker's session longer";
+        problems.suggest(part.at_key("drain_timeout"), &part.path_of("drain_timeout"), message, advice);
+    }
+    patience
+}
+
 /// A drain waits for calls under way, so each must end within it.
 fn send_timeout(part: &Part, drain_timeout: Duration, problems: &mut Problems) -> Duration {
     let timeout = part.duration_within("send_timeout", ("1ms", "10m"), problems);
-    if timeout > drain_timeout {
-        let key = if part.has("send_timeout") { "send_timeout" } else { "drain_timeout" };
+    if timeout > drain_timeout && part.has("send_timeout") {
         let message = "send_timeout is longer than drain_timeout";
-        problems.add(part.at_key(key), &part.path_of(key), message);
+        problems.add(part.at_key("send_timeout"), &part.path_of("send_timeout"), message);
     }
-    timeout
+    timeout.min(drain_timeout)
 }
 
 fn dead_letters(

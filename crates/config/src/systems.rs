@@ -1,12 +1,16 @@
 //! Brokers, stores and module files: the systems and files that the rest of the file names.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use indexmap::IndexMap;
 use millrace_core::{
     StoreKind,
     settings::{Node, Problems},
 };
+use tokio::time::Duration;
 
 use crate::{
     catalog::{Catalog, Section},
@@ -66,6 +70,16 @@ impl Systems {
     ) -> Vec<&'a str> {
         let good = |name: &&str| self.store_kind(name, catalog).is_some_and(&good);
         self.all.keys().map(String::as_str).filter(good).collect()
+    }
+
+    /// How long brokers wait when they take a partition away, by name; those that wait for ever are left out.
+    pub(crate) fn handovers(&self, catalog: &Catalog) -> HashMap<String, Duration> {
+        let patience = |system: &SystemPlan| {
+            let handover = catalog.handovers.iter().find(|handover| handover.kind == system.kind_name)?;
+            (handover.patience)(&system.settings)
+        };
+        let all = self.all.iter().filter_map(|(name, system)| Some((name, patience(system.as_ref()?)?)));
+        all.map(|(name, patience)| (name.clone(), patience)).collect()
     }
 
     /// The plans, by name.

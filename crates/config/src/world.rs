@@ -26,6 +26,8 @@ pub(crate) struct World<'a> {
     pub(crate) module_files: &'a IndexMap<String, PathBuf>,
     pub(crate) topics: &'a IndexMap<String, TopicPlan>,
     pub(crate) indexes: &'a IndexMap<String, IndexFields>,
+    /// How long brokers wait when they take a partition away, by name.
+    pub(crate) handovers: HashMap<String, Duration>,
     /// Topics that some pipeline of the file writes: their records need not be events.
     pub(crate) written: HashSet<String>,
 }

@@ -188,3 +188,14 @@ proptest::proptest! {
         let _ = plan_of(&text);
     }
 }
+
+#[test]
+fn a_drain_that_is_not_given_fits_the_broker() {
+    let bootstrap = "kafka: { bootstrap:";
+    let text = REFERENCE.replacen(bootstrap, "kafka: { patience: 2700ms, bootstrap:", 1);
+    assert_ne!(text, REFERENCE);
+    let plan = plan_of(&text).unwrap();
+    let feed = &plan.pipelines["home-feed"];
+    let wanted = Duration::from_millis(2_700);
+    assert_eq!((feed.drain_timeout, feed.send_timeout), (wanted, wanted));
+}

@@ -92,9 +92,8 @@ impl Reader {
         let (done, wait) = oneshot::channel();
         let told = owned.iter().map(|partition| self.partition(*partition)).collect();
         self.mailbox.revoke(SourceEvent::Revoked { partitions: told, lost, done });
-        let options = &self.clients.options;
-        let patience = options.session_timeout.min(options.max_poll_interval) * 9 / 20;
-        self.handovers.push(Handover { partitions: owned, done: wait, deadline: Instant::now() + patience });
+        let deadline = Instant::now() + self.clients.options.handover();
+        self.handovers.push(Handover { partitions: owned, done: wait, deadline });
     }
 
     /// Gives up the partitions that the pipeline has finished with, and those whose time is over.

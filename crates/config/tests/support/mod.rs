@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use millrace_config::{Catalog, Memory, Plan, Section, SettingsCheck, SinkKind, load, render};
+use millrace_config::{Catalog, Handover, Memory, Plan, Section, SettingsCheck, SinkKind, load, render};
 use millrace_core::{
     StoreKind,
     module_info::ShippedModule,
@@ -21,6 +21,7 @@ static KAFKA: Kind = Kind {
             Field::optional("password", Shape::Secret, "the password"),
             Field::optional("password_file", Shape::Path, "a file with the password"),
             Field::with_default("timeout", Shape::Duration, "10s", "how long a call may take"),
+            Field::optional("patience", Shape::Duration, "how long a partition waits for its pipeline"),
             Field::with_default("tls", Shape::Flag, "false", "whether to use TLS"),
         ],
     },
@@ -132,6 +133,7 @@ pub fn catalog() -> Catalog {
             })
             .collect(),
         checks: vec![SettingsCheck { section: Section::Sinks, kind: "webhook", check: https }],
+        handovers: vec![Handover { kind: "kafka", patience: |settings| settings.duration("patience") }],
     }
 }
 
