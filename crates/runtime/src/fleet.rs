@@ -1,7 +1,8 @@
 //! All pipelines of a process: started together, ended together, in order of their topics for `--until-end`.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc};
 
+use futures::FutureExt;
 use millrace_core::Error;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     driver::{Mode, Summary, run_pipeline},
-    health::Health,
+    health::{Health, PipelineState},
     metrics::Metrics,
     pipeline::Pipeline,
 };
@@ -51,18 +52,22 @@ pub async fn run_fleet(
                 clock.clone(),
                 shutdown.clone(),
             );
-            running.spawn(async move { (name, run.await) });
+            let health = health.clone();
+            running.spawn(async move {
+                let end = AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| {
+                    let error = Error::fatal(format!("pipeline {name}"), "ended by a panic");
+                    health.set(&name, PipelineState::Failed(error.chain()));
+                    Err(error)
+                });
+                (name, end)
+            });
         }
         while let Some(ended) = running.join_next().await {
-            match ended {
-                Ok((name, Ok(summary))) => report.summaries.push((name, summary)),
-                Ok((name, Err(error))) => {
+            match ended.expect("invariant: panics are caught, and no pipeline is aborted") {
+                (name, Ok(summary)) => report.summaries.push((name, summary)),
+                (name, Err(error)) => {
                     tracing::error!(pipeline = &*name, error = %error.chain(), "pipeline failed");
                     report.failures.push((name, error));
-                }
-                Err(panic) => {
-                    let error = Error::fatal("pipeline", "ended by a panic").with_source(panic);
-                    report.failures.push(("?".into(), error));
                 }
             }
         }
