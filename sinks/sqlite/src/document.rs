@@ -15,6 +15,10 @@ use crate::{
 
 const READ: &str = "SELECT json, version, versions FROM documents
     WHERE key = ? AND (expires_ms IS NULL OR expires_ms > ?)";
+// A repeated delete is remembered for longer: what it must outlive may be repeated as well.
+const DELETE: &str = "INSERT INTO documents(key, version, deleted, expires_ms) VALUES (?, ?, 1, ?)
+    ON CONFLICT (key) DO UPDATE SET json = NULL, version = excluded.version, versions = NULL, deleted = 1,
+        expires_ms = max(excluded.expires_ms, iif(deleted, expires_ms, 0))";
 const WRITE: &str = "INSERT INTO documents(key, json, version, versions, deleted, expires_ms)
     VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (key) DO UPDATE SET json = excluded.json, version = excluded.version,
@@ -38,9 +42,8 @@ impl DocumentWrites {
             ChangeOp::Put { .. } => None,
         });
         if let Some(version) = deleted {
-            // A repeated delete is remembered for longer: what it must outlive may be repeated as well.
             let expires_ms = after(tx.now_ms, self.view.ledger);
-            tx.statement(WRITE)?.execute((key, None::<&str>, version, None::<&str>, true, expires_ms))?;
+            tx.statement(DELETE)?.execute((key, version, expires_ms))?;
             return Ok(());
         }
         let stored = match known(tx, key)? {

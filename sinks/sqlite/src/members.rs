@@ -18,7 +18,8 @@ use crate::{
 // A repeated remove is remembered for longer: what it must outlive may be repeated as well.
 const CHANGE: &str = "INSERT INTO members(key, member, version, present, expires_ms) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (key, member) DO UPDATE
-    SET version = excluded.version, present = excluded.present, expires_ms = excluded.expires_ms
+    SET version = excluded.version, present = excluded.present,
+        expires_ms = max(excluded.expires_ms, coalesce(expires_ms, 0))
     WHERE excluded.version > version OR (excluded.version = version AND excluded.present >= present)";
 
 /// Writes a set.

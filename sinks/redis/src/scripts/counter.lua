@@ -16,7 +16,10 @@ for key = 1, #keys, 2 do
     if #expired > 0 then
       call('ZREM', processed, unpack(expired))
     end
-    call('PEXPIRE', processed, ledger)
+    -- Never earlier than what another sink, with a longer ledger, has set.
+    if call('PTTL', processed) < tonumber(ledger) then
+      call('PEXPIRE', processed, ledger)
+    end
   end
 end
 return #keys / 2

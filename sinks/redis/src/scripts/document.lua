@@ -68,13 +68,15 @@ end
 local at = 4
 for key = 1, #keys, 2 do
   local document, fields = keys[key], keys[key + 1]
-  -- STRLEN and HLEN fail where a key is of another type, before anything is overwritten.
+  -- STRLEN and HEXISTS fail where a key is of another type, before anything is overwritten.
   local length = call('STRLEN', document)
   if argv[at] == 'delete' then
-    call('HLEN', fields)
+    local buried = call('HEXISTS', fields, '') == 1
+    local lives = buried and call('PTTL', fields) or 0
     call('DEL', document, fields)
     call('HSET', fields, '', '')
-    call('PEXPIRE', fields, ledger)
+    -- Never earlier than what another sink, with a longer ledger, has set.
+    call('PEXPIRE', fields, math.max(lives, ledger))
     at = at + 1
   else
     local n = tonumber(argv[at + 1])

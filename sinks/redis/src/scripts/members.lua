@@ -7,6 +7,13 @@ local ledger = argv[1]
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+-- Never earlier than what another sink, with a longer ledger, has set.
+local function expire(name)
+  if call('PTTL', name) < tonumber(ledger) then
+    call('PEXPIRE', name, ledger)
+  end
+end
+
 local at = 2
 for key = 1, #keys, 3 do
   local set, versions, removed = keys[key], keys[key + 1], keys[key + 2]
@@ -22,10 +29,11 @@ for key = 1, #keys, 3 do
         call('PERSIST', removed)
       end
     end
-  elseif op == 'remove' and new > known then
+  elseif op == 'remove' and (new > known or new == known and not call('ZSCORE', set, member)) then
+    -- A repeated remove is remembered for longer: what it must outlive may be repeated as well.
     call('ZREM', set, member)
     call('HSET', versions, member, version)
-    call('ZADD', removed, now + ledger, member)
+    call('ZADD', removed, 'GT', now + ledger, member)
     local expired = call('ZRANGE', removed, '-inf', now, 'BYSCORE', 'LIMIT', 0, 10)
     if #expired > 0 then
       call('ZREM', removed, unpack(expired))
@@ -33,8 +41,8 @@ for key = 1, #keys, 3 do
     end
     -- With the last member gone, all versions are those of removed ones.
     if call('EXISTS', set) == 0 then
-      call('PEXPIRE', versions, ledger)
-      call('PEXPIRE', removed, ledger)
+      expire(versions)
+      expire(removed)
     end
   end
   at = at + 3

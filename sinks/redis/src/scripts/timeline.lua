@@ -28,8 +28,11 @@ for key = 1, #keys, 2 do
     at = at + 3
   else
     call('ZREM', timeline, member)
-    call('ZADD', removed, clock() + ledger, member)
-    call('PEXPIRE', removed, ledger)
+    -- Never earlier than what another sink, with a longer ledger, has set.
+    call('ZADD', removed, 'GT', clock() + ledger, member)
+    if call('PTTL', removed) < tonumber(ledger) then
+      call('PEXPIRE', removed, ledger)
+    end
     local expired = call('ZRANGE', removed, '-inf', clock(), 'BYSCORE', 'LIMIT', 0, 10)
     if #expired > 0 then
       call('ZREM', removed, unpack(expired))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use millrace_core::{
     Sink, View,
     settings::Problems,
-    views::{Document, Timeline},
+    views::{Counter, Document, Members, Timeline},
 };
 use millrace_testkit::{
     message::message,
@@ -144,5 +144,46 @@ async fn ledgers_of_counters_are_pruned_by_age_and_go_when_idle() {
     assert_eq!(left, 3);
     let life = life_ms(&reader, &ledger).await;
     assert!((30 * DAY_MS - 60_000..=30 * DAY_MS).contains(&life), "{life}");
+    reader.forget(&prefix).await;
+}
+
+/// Two sinks on one key: what the one with the longer ledger remembers outlives the other's writes.
+#[tokio::test]
+async fn a_shorter_ledger_shortens_no_other() {
+    let store = open(&[("url", &variable("REDIS_URL"))]);
+    let (reader, prefix) = (Reader::single().await, prefix("shared"));
+    let subject = Subject { store: &store, reader: &reader, prefix: &prefix };
+    let problems = &mut Problems::default();
+    let key = |name: &str| subject.key(name);
+    for ledger in ["9d", "2d"] {
+        let common = [("key", "{key}"), ("op", "{op}"), ("ledger", ledger)];
+        let member = [("member", "{m}"), ("score", "1"), ("version", "{v}")];
+        let timeline = Timeline::read(&settings(&[&common[..], &member[..2]].concat()), problems).unwrap();
+        let members = Members::read(&settings(&[&common[..], &[member[0], member[2]]].concat()), problems);
+        let document = Document::read(&settings(&[&common[..], &member[2..]].concat()), problems).unwrap();
+        let counter = Counter::read(&settings(&[common[0], common[2]]), problems).unwrap();
+        for (name, op, view) in [
+            ("feed", "remove", View::Timeline(timeline)),
+            ("set", "remove", View::Members(members.unwrap())),
+            ("post", "delete", View::Document(document)),
+            ("unread", "", View::Counter(counter)),
+        ] {
+            let sink = subject.open(&format!("{name}-{ledger}"), view);
+            send(&sink, json!({ "key": key(name), "op": op, "m": "m", "v": 1 })).await;
+        }
+    }
+    for (companion, name) in [
+        ("removed", "feed"),
+        ("removed", "set"),
+        ("versions", "set"),
+        ("fields", "post"),
+        ("processed", "unread"),
+    ] {
+        let life = life_ms(&reader, &format!("{companion}:{{{}}}", key(name))).await;
+        assert!((9 * DAY_MS - 60_000..=9 * DAY_MS).contains(&life), "{companion} of {name}: {life}");
+    }
+    let gone: f64 = reader.ask(&["ZSCORE", &format!("removed:{{{}}}", key("feed")), "m"]).await;
+    let set: f64 = reader.ask(&["ZSCORE", &format!("removed:{{{}}}", key("set")), "m"]).await;
+    assert!((gone - set).abs() < 60_000.0, "{gone} and {set}: both for 9 days");
     reader.forget(&prefix).await;
 }

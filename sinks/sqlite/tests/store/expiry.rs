@@ -159,3 +159,22 @@ async fn removed_members_hide_no_page() {
     let pages = timed.store.lookup().unwrap().members(&[request]).await.unwrap();
     assert_eq!((pages[0].members.as_slice(), pages[0].more), (&["b1".to_owned()][..], true));
 }
+
+/// Two sinks on one key: what the one with the longer ledger remembers outlives the other's writes.
+#[tokio::test]
+async fn a_shorter_ledger_shortens_no_other() {
+    let timed = Timed::open().await;
+    for ledger in ["10h", "1h"] {
+        deliver(&*timeline(&timed.store, &[("ledger", ledger)]), &[remove("k", "m", 5)]).await;
+        deliver(&*members(&timed.store, ledger), &[remove("k", "m", 5)]).await;
+        deliver(&*document(&timed.store, &[("ledger", ledger)]), &[delete("k", 5)]).await;
+    }
+    timed.pass(9);
+    timed.write().await;
+    deliver(&*timeline(&timed.store, &[]), &[add("k", "m", 1)]).await;
+    deliver(&*members(&timed.store, "10h"), &[add("k", "m", 1)]).await;
+    deliver(&*document(&timed.store, &[]), &[put("k", 1, &json!({ "n": 1 }))]).await;
+    assert!(timed.store.timeline("k", 9).await.unwrap().is_empty());
+    assert!(timed.store.members("k").await.unwrap().is_empty());
+    assert_eq!(timed.store.document("k").await.unwrap(), None);
+}
