@@ -1,11 +1,12 @@
 //! The sink that writes to a topic of any broker.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_core::{
-    Answer, Call, Encoded, Header, Message, NewRecord, Producer, Result, Sink, Template, Transactor,
+    Answer, Call, Class, Encoded, Error, Header, Message, NewRecord, Producer, Result, Sink, Template,
+    Transactor,
 };
 use serde_json::{Value, json};
 
@@ -74,7 +75,11 @@ impl Sink for TopicSink {
     async fn send(&self, calls: &[Call]) -> Vec<Answer> {
         let records = calls.iter().flat_map(|call| &call.ops).map(|op| record(&op.parts)).collect();
         let answers = self.appender.append(&self.topic, records).await;
-        answers.into_iter().map(|answer| answer.map_or_else(Answer::Failed, |()| Answer::Done)).collect()
+        let answers = answers.into_iter().map(|answer| answer.map_or_else(Answer::Failed, |()| Answer::Done));
+        match self.appender {
+            Appender::Log(_) => self.in_order(calls, answers.collect()),
+            Appender::Transaction(_) => answers.collect(),
+        }
     }
 
     fn within(&self, transactor: &Arc<dyn Transactor>) -> Option<Arc<dyn Sink>> {
@@ -86,6 +91,32 @@ impl Sink for TopicSink {
         let record = call.ops.first().map(|op| record(&op.parts)).unwrap_or_default();
         let text = |bytes: &Option<Bytes>| bytes.as_ref().map(|b| String::from_utf8_lossy(b).into_owned());
         json!({ "append": self.topic, "key": text(&record.key), "value": text(&record.value) })
+    }
+}
+
+impl TopicSink {
+    /// An append that is tried again comes after those of its key that were acknowledged meanwhile. So these are tried
+    /// again too: they are in the log a second time then, and the last record of a key is the last all the same.
+    fn in_order(&self, calls: &[Call], mut answers: Vec<Answer>) -> Vec<Answer> {
+        let mut behind: HashSet<&[Bytes]> = HashSet::new();
+        for (call, answer) in calls.iter().zip(&mut answers) {
+            let Some(key) = call.ops.first().and_then(|op| op.parts.get(1..3)) else { continue };
+            if key[0] != WITH_KEY {
+                continue;
+            }
+            match answer {
+                Answer::Failed(error) if error.class() == Class::Retry => {
+                    behind.insert(key);
+                }
+                Answer::Done if behind.contains(key) => {
+                    let who = format!("topic {}", self.topic);
+                    *answer =
+                        Answer::Failed(Error::retry(who, "an earlier record of the key was not appended"));
+                }
+                Answer::Done | Answer::Failed(_) => {}
+            }
+        }
+        answers
     }
 }
 
@@ -103,5 +134,61 @@ fn record(parts: &[Bytes]) -> NewRecord {
             .collect(),
         source_offset: part(0).as_ref().try_into().ok().map(i64::from_be_bytes),
         ..NewRecord::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Mutex;
+
+    use millrace_core::Position;
+    use millrace_testkit::message::message;
+
+    use super::*;
+
+    /// Keeps what it is sent, but refuses a value the first time it sees it.
+    #[derive(Default)]
+    struct Unsteady {
+        refuses: Mutex<Option<&'static str>>,
+        log: Mutex<Vec<String>>,
+    }
+
+    #[async_trait]
+    impl Producer for Unsteady {
+        async fn send(&self, _: &str, records: Vec<NewRecord>) -> Vec<Result<Position>> {
+            let append = |record: NewRecord| {
+                let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+                let mut refuses = self.refuses.lock().unwrap();
+                if refuses.is_some_and(|refused| value.contains(refused)) {
+                    *refuses = None;
+                    return Err(Error::retry("log", "away"));
+                }
+                self.log.lock().unwrap().push(value);
+                Ok(Position { partition: 0, offset: 0 })
+            };
+            records.into_iter().map(append).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_record_of_a_key_is_the_last_after_a_retry() {
+        let producer = Arc::new(Unsteady { refuses: Mutex::new(Some("a1")), ..Unsteady::default() });
+        let sink = TopicSink::new("t".into(), Template::parse("{k}").ok(), producer.clone());
+        let batch = ["a1", "b1", "a2", "b2", "a3"]
+            .map(|value| message(1, value, &format!(r#"{{"k":"{}","v":"{value}"}}"#, &value[..1])));
+        let mut calls = sink.encode(&batch).calls;
+        while !calls.is_empty() {
+            let answers = sink.send(&calls).await;
+            let again = calls.into_iter().zip(answers).filter(|(_, answer)| !matches!(answer, Answer::Done));
+            calls = again.map(|(call, _)| call).collect();
+        }
+        let log = producer.log.lock().unwrap();
+        let of = |key: &str| {
+            let values = log.iter().map(|value| value.split('"').nth(7).unwrap());
+            values.filter(|value| value.starts_with(key)).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(of("a"), "a2 a3 a1 a2 a3");
+        assert_eq!(of("b"), "b1 b2", "another key is not sent again");
     }
 }
