@@ -98,6 +98,12 @@ pub trait Sink: Send + Sync {
         None
     }
 
+    /// The most calls handed to one `send`: for a sink that makes them one by one, so that a `send` ends within its
+    /// time-out.
+    fn calls_max(&self) -> usize {
+        usize::MAX
+    }
+
     /// A call as `millrace test` prints it: what the system would see.
     fn describe(&self, call: &Call) -> Value {
         let ops: Vec<Value> = call

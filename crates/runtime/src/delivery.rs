@@ -51,7 +51,25 @@ pub(crate) async fn deliver(
     Ok(rejected)
 }
 
+/// Sends in rounds of as many calls as the sink takes at once. After a round of which nothing was done the system is
+/// away, or the partition lost: the rest is not tried.
 async fn send(context: &Context, part: &SinkPart, calls: &[Call]) -> Vec<Answer> {
+    let mut answers = Vec::with_capacity(calls.len());
+    for round in calls.chunks(part.sink.calls_max().max(1)) {
+        let round = send_round(context, part, round).await;
+        let is_away =
+            round.iter().all(|answer| matches!(answer, Answer::Failed(e) if e.class() == Class::Retry));
+        answers.extend(round);
+        if is_away || !context.lease.is_valid() {
+            break;
+        }
+    }
+    let left = calls.get(answers.len()..).unwrap_or_default();
+    answers.extend(failed(left, || Error::retry(part.id.to_string(), "not tried after a failure")));
+    answers
+}
+
+async fn send_round(context: &Context, part: &SinkPart, calls: &[Call]) -> Vec<Answer> {
     let started = Instant::now();
     let answers = match timeout(part.timeout, part.sink.send(calls)).await {
         Ok(answers) if answers.len() == calls.len() => answers,

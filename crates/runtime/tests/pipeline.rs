@@ -1,23 +1,20 @@
 //! The runtime against doubles in memory, under paused time: what is done, retried, rejected and committed.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
-use std::{
-    collections::HashSet,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+#[path = "pipeline/sinks.rs"]
+mod sinks;
+
+use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
 use millrace_core::{
-    Error, Lease, Message, Outcome, Rejected, Result, SinkId, Start, Step, StepContext, StepFactory,
-    Subscription, Template, TopicSpec,
+    Answer, Call, Encoded, Error, Lease, Message, Outcome, Rejected, Result, Sink, SinkId, Start, Step,
+    StepContext, StepFactory, Subscription, Template, TopicSpec,
 };
 use millrace_runtime::{
     Clock, DeadLetterQueue, Decode, Format, Gate, Guard, Health, HeldBy, Limits, LookupKind, LookupStep,
     Metrics, Mode, ModuleAbout, OnGap, Pause, Pipeline, PipelineState, RetryPolicy, SinkPart, Steering,
-    StepPart, Summary, run_pipeline,
+    StepPart, Summary, run_fleet, run_pipeline,
 };
 use millrace_testkit::memory::{Fault, MemoryBroker, MemoryLookup, MemorySink};
 use tokio::time::Duration;
@@ -362,6 +359,42 @@ async fn a_panic_in_a_worker_ends_the_pipeline() {
     let end = tokio::time::timeout(Duration::from_secs(3_600), running).await.unwrap();
     assert_eq!(end.unwrap_err().to_string(), "worker of events/0: ended by a panic");
     assert_eq!(bench.broker.committed(GROUP, TOPIC, 0), None);
+}
+
+/// Breaks an invariant of its own before anything is read.
+struct PanicsAtTheStart;
+
+#[async_trait]
+impl Sink for PanicsAtTheStart {
+    #[expect(clippy::panic, reason = "this is what is tested")]
+    async fn prepare(&self) -> Result<()> {
+        panic!("a bug")
+    }
+
+    fn encode(&self, _: &[Message]) -> Encoded {
+        Encoded::default()
+    }
+
+    async fn send(&self, _: &[Call]) -> Vec<Answer> {
+        Vec::new()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_pipeline_is_told_under_its_name_and_stops_no_other() {
+    let bench = Bench::new(1, 1);
+    bench.broker.append(TOPIC, 0, [event(1, CREATED, "{}")]);
+    let mut broken = Pipeline { name: "broken".into(), ..bench.pipeline(vec![]) };
+    broken.sinks[0].sink = Arc::new(PanicsAtTheStart);
+    let pipelines = vec![Arc::new(broken), Arc::new(bench.pipeline(vec![]))];
+    let (health, clock) = (Health::default(), Clock::fixed(1_800_000_000_000));
+    let running = run_fleet(pipelines, Mode::UntilEnd, &bench.metrics, &health, &clock, &bench.shutdown);
+    let report = running.await;
+    assert_eq!(report.summaries.len(), 1);
+    let failures: Vec<_> = report.failures.iter().map(|(name, error)| (&**name, error.to_string())).collect();
+    assert_eq!(failures, [("broken", "pipeline broken: ended by a panic".to_owned())]);
+    let failed = PipelineState::Failed("pipeline broken: ended by a panic".into());
+    assert_eq!(health.states()["broken"], failed);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@
 
 use std::{collections::HashMap, future::Future, sync::Arc};
 
+use bytes::Bytes;
 use futures::future::join_all;
 use millrace_core::{Answer, Claim, EffectIdentity, Error, Ledger, Result};
 use tokio::{sync::Semaphore, time::Duration};
@@ -27,13 +28,21 @@ pub(crate) enum Sent {
     Unknown(Error),
 }
 
+/// An effect: what it is known by, and what is sent.
+pub(crate) type Effect = (EffectIdentity, Bytes);
+
 /// Sends effects, at most so many at a time, guarded by a ledger if there is one.
 pub(crate) struct Once {
+    at_once: Arc<Semaphore>,
+    at_once_max: u32,
+    guarded: Arc<Guarded>,
+}
+
+/// What a send that nobody waits for any more still needs.
+struct Guarded {
     ledger: Option<Arc<dyn Ledger>>,
     /// How long a claim holds.
     hold: Duration,
-    at_once: Semaphore,
-    at_once_max: u32,
     who: String,
 }
 
@@ -45,61 +54,75 @@ impl Once {
         send_max: Duration,
         at_once_max: u32,
     ) -> Self {
-        let at_once = Semaphore::new(at_once_max as usize);
-        Once { ledger, hold: send_max + HOLD_MARGIN, at_once, at_once_max, who }
+        let at_once = Arc::new(Semaphore::new(at_once_max as usize));
+        Once {
+            at_once,
+            at_once_max,
+            guarded: Arc::new(Guarded { ledger, hold: send_max + HOLD_MARGIN, who }),
+        }
     }
 
-    /// Sends the effects with these identities; `send` is called with the place of each that is to be sent.
-    pub(crate) async fn run<F, Fut>(&self, identities: &[EffectIdentity], send: F) -> Vec<Answer>
+    /// Sends the effects; `send` is called for each that is to be sent. What is under way is ended and marked also
+    /// when the caller is cancelled: it has been received, perhaps, and must not go out a second time.
+    pub(crate) async fn run<F, Fut>(&self, effects: &[Effect], send: F) -> Vec<Answer>
     where
-        F: Fn(usize) -> Fut,
-        Fut: Future<Output = Sent>,
+        F: Fn(EffectIdentity, Bytes) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Sent> + Send,
     {
-        let mut answers = Vec::with_capacity(identities.len());
-        for chunk in identities.chunks(self.at_once_max as usize) {
-            let first = answers.len();
+        let mut answers = Vec::with_capacity(effects.len());
+        for chunk in effects.chunks(self.at_once_max as usize) {
             // Waits before the claim, so that a claim never waits.
             let permits = u32::try_from(chunk.len()).unwrap_or(self.at_once_max);
-            let Ok(_permits) = self.at_once.acquire_many(permits).await else {
-                answers.extend(chunk.iter().map(|_| self.failed("is closed")));
+            let Ok(permits) = self.at_once.clone().acquire_many_owned(permits).await else {
+                answers.extend(chunk.iter().map(|_| self.guarded.failed("is closed")));
                 continue;
             };
-            answers.extend(match &self.ledger {
-                None => join_all((0..chunk.len()).map(|place| send(first + place)))
-                    .await
-                    .into_iter()
-                    .map(answer)
-                    .collect(),
-                Some(ledger) => self.chunk(ledger.as_ref(), chunk, |place| send(first + place)).await,
+            let (guarded, chunk, send) = (self.guarded.clone(), chunk.to_vec(), send.clone());
+            let asked = chunk.len();
+            let sent = tokio::spawn(async move {
+                let answers = guarded.chunk(&chunk, send).await;
+                drop(permits);
+                answers
             });
+            answers.extend(
+                sent.await.unwrap_or_else(|_| {
+                    (0..asked).map(|_| self.guarded.failed("ended by a panic")).collect()
+                }),
+            );
         }
         answers
     }
+}
 
-    async fn chunk<F, Fut>(&self, ledger: &dyn Ledger, identities: &[EffectIdentity], send: F) -> Vec<Answer>
+impl Guarded {
+    async fn chunk<F, Fut>(&self, effects: &[Effect], send: F) -> Vec<Answer>
     where
-        F: Fn(usize) -> Fut,
+        F: Fn(EffectIdentity, Bytes) -> Fut,
         Fut: Future<Output = Sent>,
     {
-        let (unique, place_of) = distinct(identities);
+        let Some(ledger) = self.ledger.as_deref() else {
+            let sent = join_all(effects.iter().cloned().map(|(identity, body)| send(identity, body))).await;
+            return sent.into_iter().map(answer).collect();
+        };
+        let (unique, place_of) = distinct(effects);
         let claims = match ledger.claim(&unique, self.hold).await {
             Ok(claims) if claims.len() == unique.len() => claims,
             Ok(_) => {
-                return identities
-                    .iter()
-                    .map(|_| self.failed("the ledger answers for other claims"))
-                    .collect();
+                return effects.iter().map(|_| self.failed("the ledger answers for other claims")).collect();
             }
             Err(error) => {
                 let (class, why) = (error.class(), error.chain());
                 let failed = || Answer::Failed(Error::new(class, &self.who, format!("cannot claim: {why}")));
-                return identities.iter().map(|_| failed()).collect();
+                return effects.iter().map(|_| failed()).collect();
             }
         };
         let granted: Vec<usize> =
             (0..unique.len()).filter(|place| claims[*place] == Claim::Granted).collect();
-        let first_place = |unique: usize| place_of.iter().position(|of| *of == unique).unwrap_or(unique);
-        let sent = join_all(granted.iter().map(|place| send(first_place(*place)))).await;
+        let body_of = |unique: usize| {
+            let first = place_of.iter().position(|of| *of == unique).unwrap_or(unique);
+            effects[first].1.clone()
+        };
+        let sent = join_all(granted.iter().map(|place| send(unique[*place].clone(), body_of(*place)))).await;
 
         let of = |wanted: fn(&Sent) -> bool| -> Vec<EffectIdentity> {
             granted
@@ -172,12 +195,12 @@ fn answer(sent: Sent) -> Answer {
 }
 
 /// The identities, each once, and for each place which of them it has.
-fn distinct(identities: &[EffectIdentity]) -> (Vec<EffectIdentity>, Vec<usize>) {
+fn distinct(effects: &[Effect]) -> (Vec<EffectIdentity>, Vec<usize>) {
     let mut unique: Vec<EffectIdentity> = Vec::new();
     let mut known: HashMap<&str, usize> = HashMap::new();
-    let place_of = identities
+    let place_of = effects
         .iter()
-        .map(|identity| {
+        .map(|(identity, _)| {
             *known.entry(identity.as_str()).or_insert_with(|| {
                 unique.push(identity.clone());
                 unique.len() - 1

@@ -14,7 +14,7 @@ use millrace_core::{
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::once::{Once, Sent};
+use crate::once::{Effect, Once};
 use request::Poster;
 pub use settings::{Options, WEBHOOK};
 
@@ -30,7 +30,7 @@ pub struct Webhook {
     id: SinkId,
     who: String,
     options: Options,
-    poster: Poster,
+    poster: Arc<Poster>,
     once: Once,
 }
 
@@ -42,7 +42,7 @@ impl Webhook {
     /// Fatal when the secret cannot be read or is empty.
     pub fn open(id: SinkId, options: Options, ledger: Option<Arc<dyn Ledger>>, clock: Clock) -> Result<Self> {
         let who = format!("webhook {id}");
-        let poster = Poster::open(&who, &options, clock)?;
+        let poster = Arc::new(Poster::open(&who, &options, clock)?);
         let once = Once::new(who.clone(), ledger, options.timeout, options.concurrency);
         Ok(Webhook { id, who, options, poster, once })
     }
@@ -54,10 +54,6 @@ impl Webhook {
             Some(key) => key.render_id(message),
             None => Ok(hex::encode(Sha256::digest(&message.value))),
         }
-    }
-
-    async fn deliver(&self, identity: &EffectIdentity, body: Bytes) -> Sent {
-        self.poster.post(identity.as_str(), body).await
     }
 }
 
@@ -97,27 +93,36 @@ impl Sink for Webhook {
 
     async fn send(&self, calls: &[Call]) -> Vec<Answer> {
         let mut answers: Vec<Answer> = calls.iter().map(|_| Answer::Done).collect();
-        let (mut works, mut identities) = (Vec::with_capacity(calls.len()), Vec::with_capacity(calls.len()));
+        let (mut effects, mut places) = (Vec::with_capacity(calls.len()), Vec::with_capacity(calls.len()));
         for (place, op) in
             calls.iter().enumerate().flat_map(|(n, call)| call.ops.iter().map(move |op| (n, op)))
         {
             match parts(op) {
-                Some((identity, body)) => {
-                    identities.push(identity);
-                    works.push((place, body));
+                Some(effect) => {
+                    effects.push(effect);
+                    places.push(place);
                 }
                 None => {
                     answers[place] = Answer::Failed(Error::reject(&self.who, "the call is of another sink"));
                 }
             }
         }
-        let sent = self.once.run(&identities, |n| self.deliver(&identities[n], works[n].1.clone())).await;
-        for ((place, _), answer) in works.iter().zip(sent) {
-            if matches!(answers[*place], Answer::Done) {
-                answers[*place] = answer;
+        let poster = self.poster.clone();
+        let sent = self.once.run(&effects, move |identity, body| {
+            let poster = poster.clone();
+            async move { poster.post(identity.as_str(), body).await }
+        });
+        for (place, answer) in places.into_iter().zip(sent.await) {
+            if matches!(answers[place], Answer::Done) {
+                answers[place] = answer;
             }
         }
         answers
+    }
+
+    /// As many as run at the same time: then a send takes no longer than a request.
+    fn calls_max(&self) -> usize {
+        self.options.concurrency as usize
     }
 
     fn describe(&self, call: &Call) -> Value {
@@ -139,7 +144,7 @@ impl Sink for Webhook {
     }
 }
 
-fn parts(op: &Op) -> Option<(EffectIdentity, Bytes)> {
+fn parts(op: &Op) -> Option<Effect> {
     let [identity, body] = op.parts.as_slice() else { return None };
     Some((EffectIdentity::parse(std::str::from_utf8(identity).ok()?)?, body.clone()))
 }

@@ -289,6 +289,24 @@ async fn a_send_that_is_cancelled_leaves_only_a_claim() {
     assert!(chain(&answers[0]).why().contains("by another worker"));
 }
 
+/// A send that took too long is given up by its caller. What the receiver had got by then is marked when it answers,
+/// and is not sent again.
+#[tokio::test]
+async fn a_send_that_is_cancelled_is_ended_and_marked_all_the_same() {
+    let receiver = Receiver::start(|_| Reply::Gate).await;
+    let ledger = Arc::new(MemoryLedger::default());
+    let hook = hook(&receiver.url(), &[], Some(ledger.clone()));
+    let messages = events(1);
+    tokio::select! {
+        _ = send(&hook, &messages) => panic!("the gate is closed"),
+        () = receiver.arrival() => {}
+    }
+    receiver.open_gate(1);
+    ledger.marked().await;
+    assert_eq!(classes(&send(&hook, &messages).await), [None]);
+    assert_eq!(receiver.seen().len(), 1);
+}
+
 #[tokio::test]
 async fn no_more_run_at_once_than_allowed() {
     let receiver = Receiver::start(|_| Reply::Gate).await;

@@ -17,7 +17,10 @@ use axum::{
 };
 use futures::StreamExt;
 use millrace_core::{Claim, EffectIdentity, Error, Ledger, Result};
-use tokio::{sync::Semaphore, time::Duration};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Duration,
+};
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -145,6 +148,7 @@ pub struct MemoryLedger {
     now_ms: AtomicU64,
     /// Whether `done` fails.
     pub forgets: AtomicBool,
+    done: Notify,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -156,6 +160,11 @@ enum Entry {
 impl MemoryLedger {
     pub fn advance(&self, by: Duration) {
         self.now_ms.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// Until something was marked as done that was not waited for yet.
+    pub async fn marked(&self) {
+        self.done.notified().await;
     }
 }
 
@@ -182,6 +191,8 @@ impl Ledger for MemoryLedger {
         }
         let mut entries = self.entries.lock().unwrap();
         entries.extend(identities.iter().map(|identity| (identity.as_str().to_owned(), Entry::Done)));
+        drop(entries);
+        self.done.notify_one();
         Ok(())
     }
 
