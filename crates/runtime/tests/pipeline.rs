@@ -4,7 +4,13 @@
 #[path = "pipeline/sinks.rs"]
 mod sinks;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use async_trait::async_trait;
 use millrace_core::{
