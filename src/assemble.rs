@@ -3,16 +3,17 @@
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use millrace_config::{
-    GapPolicy, LookupPlan, LookupQuery, ModulePlan, ModuleSource, Output, PipelinePlan, Plan, RecordFormat,
-    SinkPlan, StepPlan,
+    BreakerPlan, ExhaustedPolicy, GapPolicy, LookupPlan, LookupQuery, ModulePlan, ModuleSource, Output,
+    PipelinePlan, Plan, RecordFormat, RetryPlan, SinkPlan, StepPlan,
 };
 use millrace_core::{
     Admin, Broker, Error, Ledger, Lookup, Sink, SinkId, Start, Store, Subscription, TopicSpec,
 };
 use millrace_engine::{ModuleOptions, SmartEngine};
 use millrace_runtime::{
-    DeadLetterQueue, Decode, Format, Guard, Limits, LookupKind, LookupStep, ModuleAbout, OnGap, Pipeline,
-    RetryPolicy, SinkPart, Steering, StepPart, TopicSink,
+    Breaker, BreakerPolicy, Clock, DeadLetterQueue, Decode, Exhausted, Format, Guard, GuardedLedger, Limits,
+    LookupKind, LookupStep, ModuleAbout, OnGap, Pipeline, RetryPolicy, SinkPart, Steering, StepPart,
+    TopicSink,
 };
 use tokio::time::Duration;
 
@@ -26,6 +27,8 @@ pub struct Systems {
     engine: SmartEngine,
     brokers: HashMap<String, Arc<dyn Broker>>,
     stores: HashMap<String, Arc<dyn Store>>,
+    /// By endpoint.
+    breakers: HashMap<String, Breaker>,
     /// In place of every broker and of what lookups read.
     answers: Option<Arc<GivenAnswers>>,
 }
@@ -34,7 +37,8 @@ impl Systems {
     /// Nothing is opened yet.
     pub fn new() -> Result<Self, Error> {
         let engine = registry::engine()?;
-        Ok(Systems { engine, brokers: HashMap::new(), stores: HashMap::new(), answers: None })
+        let (brokers, stores, breakers) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Ok(Systems { engine, brokers, stores, breakers, answers: None })
     }
 
     /// Without brokers, and with lookups answered from here: for golden cases.
@@ -73,6 +77,30 @@ impl Systems {
         Ok((self.broker(plan, &declared.broker)?, declared.spec.clone()))
     }
 
+    /// The breaker of a system, shared by all who call it. The policy is that of the first who asks.
+    fn breaker(&mut self, endpoint: String, policy: BreakerPlan) -> Breaker {
+        let BreakerPlan { failures, open_for, open_for_max } = policy;
+        let policy = BreakerPolicy { failures, open_for, open_for_max };
+        let seed = Clock::system().now_ms().cast_unsigned();
+        let breaker = self
+            .breakers
+            .entry(endpoint)
+            .or_insert_with_key(|endpoint| Breaker::new(endpoint.as_str(), policy, seed));
+        breaker.clone()
+    }
+
+    fn broker_breaker(&mut self, plan: &Plan, name: &str) -> Breaker {
+        let policy = plan.brokers.get(name).map(|system| system.breaker);
+        let policy = policy.expect("invariant: a checked plan names only brokers it has");
+        self.breaker(format!("broker {name}"), policy)
+    }
+
+    fn store_breaker(&mut self, plan: &Plan, name: &str) -> Breaker {
+        let policy = plan.stores.get(name).map(|system| system.breaker);
+        let policy = policy.expect("invariant: a checked plan names only stores it has");
+        self.breaker(format!("store {name}"), policy)
+    }
+
     /// A pipeline, ready to run.
     pub async fn pipeline(&mut self, plan: &Plan, pipeline: &PipelinePlan) -> Result<Pipeline, Error> {
         let broker = self.broker(plan, &pipeline.from.broker)?;
@@ -98,8 +126,7 @@ impl Systems {
                 writes_topics.push(topic.clone());
             }
             let id = SinkId { pipeline: name.clone(), sink: sink.id.as_str().into() };
-            let opened = self.sink(plan, sink, id.clone()).await?;
-            sinks.push(SinkPart { id, sink: opened, timeout: pipeline.send_timeout });
+            sinks.push(self.sink(plan, sink, id, pipeline.send_timeout).await?);
         }
         Ok(Pipeline {
             subscription: subscription(pipeline),
@@ -115,8 +142,9 @@ impl Systems {
                 GapPolicy::Continue => OnGap::Continue,
             },
             limits: limits(pipeline),
-            retry: RetryPolicy { initial: pipeline.retry.initial, max: pipeline.retry.max },
+            retry: retry(pipeline.retry),
             name,
+            breaker: self.broker_breaker(plan, &pipeline.from.broker),
             broker,
             steps,
             sinks,
@@ -160,6 +188,7 @@ impl Systems {
         Ok(LookupStep {
             id: lookup.id.as_str().into(),
             store,
+            breaker: self.store_breaker(plan, &lookup.store),
             kind: match &lookup.query {
                 LookupQuery::Members { key, page } => {
                     LookupKind::Members { key: key.clone(), page_members_max: *page }
@@ -178,30 +207,58 @@ impl Systems {
         })
     }
 
-    async fn sink(&mut self, plan: &Plan, sink: &SinkPlan, id: SinkId) -> Result<Arc<dyn Sink>, Error> {
-        match &sink.output {
+    async fn sink(
+        &mut self,
+        plan: &Plan,
+        sink: &SinkPlan,
+        id: SinkId,
+        timeout: Duration,
+    ) -> Result<SinkPart, Error> {
+        let mut ledger = None;
+        let (opened, breaker): (Arc<dyn Sink>, Breaker) = match &sink.output {
             Output::View(view) => {
                 let store = sink.store.as_deref().expect("invariant: a view has a store");
-                self.store(plan, store).await?.sink(id, view.clone())
+                let opened = self.store(plan, store).await?.sink(id.clone(), view.clone())?;
+                (opened, self.store_breaker(plan, store))
             }
             Output::Topic { topic, broker, key } => {
                 let producer = self.broker(plan, broker)?.producer().await?;
-                Ok(Arc::new(TopicSink::new(topic.clone(), key.clone(), producer)))
+                let opened = TopicSink::new(topic.clone(), key.clone(), producer);
+                (Arc::new(opened), self.broker_breaker(plan, broker))
             }
             Output::System => {
-                let ledger = match &sink.store {
+                let guarded = match &sink.store {
                     None => None,
-                    Some(store) => Some(self.ledger(plan, store, sink).await?),
+                    Some(store) => {
+                        let opened = self.ledger(plan, store, sink).await?;
+                        let breaker = self.store_breaker(plan, store);
+                        ledger = Some(breaker.clone());
+                        Some(Arc::new(GuardedLedger::new(opened, breaker, timeout)) as Arc<dyn Ledger>)
+                    }
                 };
-                registry::open_sink(sink, id, ledger)
+                let breaker = self.breaker(registry::endpoint(sink), sink.breaker);
+                (registry::open_sink(sink, id.clone(), guarded)?, breaker)
             }
-        }
+        };
+        Ok(SinkPart { id, sink: opened, timeout, breaker, ledger, retry: retry(sink.retry) })
     }
 
     async fn ledger(&mut self, plan: &Plan, store: &str, sink: &SinkPlan) -> Result<Arc<dyn Ledger>, Error> {
         let ttl = sink.settings.duration("remember").unwrap_or(Duration::from_secs(30 * 86_400));
         let opened = self.store(plan, store).await?;
         opened.ledger(ttl).ok_or_else(|| Error::fatal(format!("store {store}"), "cannot hold a ledger"))
+    }
+}
+
+fn retry(plan: RetryPlan) -> RetryPolicy {
+    RetryPolicy {
+        initial: plan.initial,
+        max: plan.max,
+        budget: plan.budget,
+        exhausted: match plan.exhausted {
+            ExhaustedPolicy::Pause => Exhausted::Pause,
+            ExhaustedPolicy::DeadLetters => Exhausted::DeadLetters,
+        },
     }
 }
 
@@ -227,6 +284,7 @@ fn limits(pipeline: &PipelinePlan) -> Limits {
         queue_bytes_max: bytes(pipeline.in_flight.queue_bytes),
         drain_timeout: pipeline.drain_timeout,
         commit_interval: pipeline.commit_interval,
+        call_timeout: pipeline.send_timeout,
     }
 }
 

@@ -192,6 +192,17 @@ pub fn open_sink(
     }
 }
 
+/// The name of the system that a sink of no store and no broker calls: those that share it share its breaker.
+pub fn endpoint(sink: &SinkPlan) -> String {
+    let mut problems = Problems::default();
+    let webhook =
+        (sink.kind_name == "webhook").then(|| millrace_notify::Options::read(&sink.settings, &mut problems));
+    match webhook.flatten() {
+        Some(options) => format!("webhook {}", options.destination()),
+        None => sink.kind_name.to_owned(),
+    }
+}
+
 fn options<T>(system: &SystemPlan, read: impl Fn(&Settings, &mut Problems) -> Option<T>) -> Result<T, Error> {
     let mut problems = Problems::default();
     read(&system.settings, &mut problems)

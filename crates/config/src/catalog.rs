@@ -8,6 +8,8 @@ use millrace_core::{
 };
 use tokio::time::Duration;
 
+use crate::tables;
+
 /// The name of the broker kind and of the store kind that `--embedded` puts in place of all others.
 pub const EMBEDDED: &str = "embedded";
 /// The setting of both that names their folder.
@@ -133,6 +135,14 @@ impl Section {
             Section::Brokers => "broker kind",
             Section::Stores => "store kind",
             Section::Sinks => "sink kind",
+        }
+    }
+
+    /// What may stand beside the kind.
+    pub(crate) fn beside(self) -> &'static Object {
+        match self {
+            Section::Brokers | Section::Stores => &tables::SYSTEM,
+            Section::Sinks => &tables::SINK,
         }
     }
 }

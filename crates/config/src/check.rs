@@ -124,6 +124,7 @@ fn resolve(root: &Node, base_dir: &Path, catalog: &Catalog, problems: &mut Probl
     agree_on_dead_letters(&mut pipelines, &topics);
     check_ledgers(&later, &pipelines, &topics, problems);
     later.check_index_modes(problems);
+    later.check_lanes(pipelines.keys(), problems);
     let plan =
         Plan { brokers: brokers.into_plans(), stores: stores.into_plans(), topics, indexes, pipelines };
     check_cycle(&plan, root, problems);

@@ -15,6 +15,7 @@ mod parse;
 mod part;
 mod pipeline;
 mod plan;
+mod policy;
 mod reference;
 mod render;
 mod retention;
@@ -34,9 +35,9 @@ pub use check::{load, load_embedded};
 pub use fields::ENVELOPE_FIELDS;
 pub use parse::{DEPTH_MAX, FILE_BYTES_MAX, KEY_BYTES_MAX, NODES_MAX, TEXT_BYTES_MAX, parse};
 pub use plan::{
-    BatchPlan, FromPlan, GapPolicy, GuardPlan, InFlightPlan, LookupPlan, LookupQuery, ModuleLimits,
-    ModulePlan, ModuleSource, Output, PipelinePlan, Plan, RecordFormat, RetryPlan, SinkPlan, StepPlan,
-    SystemPlan, TopicPlan,
+    BatchPlan, BreakerPlan, ExhaustedPolicy, FromPlan, GapPolicy, GuardPlan, InFlightPlan, LookupPlan,
+    LookupQuery, ModuleLimits, ModulePlan, ModuleSource, Output, PipelinePlan, Plan, RecordFormat, RetryPlan,
+    SinkPlan, StepPlan, SystemPlan, TopicPlan,
 };
 pub use reference::reference;
 pub use render::render;

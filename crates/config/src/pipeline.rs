@@ -11,7 +11,8 @@ use crate::{
     fields::Fields,
     names::{Name, unknown},
     part::Part,
-    plan::{BatchPlan, FromPlan, GapPolicy, InFlightPlan, PipelinePlan, RecordFormat, RetryPlan, TopicPlan},
+    plan::{BatchPlan, FromPlan, GapPolicy, InFlightPlan, PipelinePlan, RecordFormat, TopicPlan},
+    policy,
     sinks::Sinks,
     steps::Steps,
     tables,
@@ -39,24 +40,20 @@ pub(crate) fn pipeline(
     let step_plans =
         part.settings.node("steps").map(|list| steps.read(list, &part.path_of("steps"))).unwrap_or_default();
     let Steps { fields, filtered, later, problems, .. } = steps;
-    let mut sinks =
-        Sinks { world, pipeline: name, events: &events, fields: &fields, filtered, later, problems };
+    let retry = policy::retry(&part.part("retry", &tables::RETRY), None, problems);
+    let broker = from.as_ref().map(|from| from.broker.as_str());
+    let (events, fields) = (&events, &fields);
+    let mut sinks = Sinks { world, pipeline: name, broker, retry, events, fields, filtered, later, problems };
     let to = part.settings.node("to").filter(|to| matches!(to.kind, NodeKind::Map(_)));
     let sink_plans = to.map(|to| sinks.read(to, &part.path_of("to"))).unwrap_or_default();
     let patience = from.as_ref().and_then(|from| world.handovers.get(&from.broker)).copied();
     let drain_timeout = drain_timeout(&part, patience, problems);
     let batch = batch(&part.part("batch", &tables::BATCH), problems);
     let in_flight = in_flight(&part.part("in_flight", &tables::IN_FLIGHT), problems);
-    let retry = retry(&part.part("retry", &tables::RETRY), problems);
     let send_timeout = send_timeout(&part, drain_timeout, problems);
     let commit_interval = part.duration_within("commit_interval", ("1ms", "1m"), problems);
-    let dead_letters = dead_letters(
-        &part.part("dead_letters", &tables::DEAD_LETTERS),
-        &from_part,
-        from.as_ref(),
-        world,
-        problems,
-    );
+    let letters_part = part.part("dead_letters", &tables::DEAD_LETTERS);
+    let dead_letters = dead_letters(&letters_part, &from_part, from.as_ref(), world, problems);
     Some(PipelinePlan {
         name: name.to_owned(),
         from: from?,
@@ -66,6 +63,7 @@ pub(crate) fn pipeline(
         in_flight,
         retry,
         dead_letters: dead_letters?,
+        dead_letters_per_minute_max: letters_part.count("per_minute_max"),
         send_timeout,
         drain_timeout,
         commit_interval,
@@ -131,16 +129,6 @@ fn in_flight(part: &Part, problems: &mut Problems) -> InFlightPlan {
         queue_bytes: bytes("queue_bytes"),
         prefetch_bytes: bytes("prefetch_bytes"),
     }
-}
-
-fn retry(part: &Part, problems: &mut Problems) -> RetryPlan {
-    let initial = part.duration_within("initial", ("1ms", "1h"), problems);
-    let max = part.duration_within("max", ("1ms", "1d"), problems);
-    if max < initial {
-        let key = if part.has("max") { "max" } else { "initial" };
-        problems.add(part.at_key(key), &part.path_of(key), "the longest wait is shorter than the first");
-    }
-    RetryPlan { initial, max }
 }
 
 /// A partition that is taken away is another process's when the broker's patience ends, so work on it must end before.

@@ -43,6 +43,8 @@ pub struct SystemPlan {
     pub kind_name: &'static str,
     /// Its settings, checked against the kind's table.
     pub settings: Settings,
+    /// When it is left alone.
+    pub breaker: BreakerPlan,
 }
 
 /// A topic.
@@ -69,12 +71,14 @@ pub struct PipelinePlan {
     pub batch: BatchPlan,
     /// Bounds on what is under way.
     pub in_flight: InFlightPlan,
-    /// Waits between tries.
+    /// Waits between tries, for all but the sinks.
     pub retry: RetryPlan,
     /// The topic of its dead letters; on the broker of `from`. The size of records is that of the source's
     /// topic unless the topic is declared.
     pub dead_letters: TopicSpec,
-    /// How long one call of a sink may take.
+    /// Dead letters within a minute above which it pauses.
+    pub dead_letters_per_minute_max: u32,
+    /// How long one call may take.
     pub send_timeout: Duration,
     /// How long work under way may take to end on shutdown or when a partition is taken away.
     pub drain_timeout: Duration,
@@ -226,6 +230,12 @@ pub struct SinkPlan {
     pub output: Output,
     /// Its settings, checked against the kind's table.
     pub settings: Settings,
+    /// It has progress of its own.
+    pub isolated: bool,
+    /// Waits between its tries.
+    pub retry: RetryPlan,
+    /// When its system is left alone, if that is neither a store nor a broker.
+    pub breaker: BreakerPlan,
 }
 
 /// Where results go.
@@ -273,10 +283,34 @@ pub struct InFlightPlan {
 /// Waits between tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPlan {
-    /// The first.
+    /// The bound of the first.
     pub initial: Duration,
-    /// The longest.
+    /// The bound of all.
     pub max: Duration,
+    /// How long one call is tried; none: for ever.
+    pub budget: Option<Duration>,
+    /// What happens then.
+    pub exhausted: ExhaustedPolicy,
+}
+
+/// What happens when a call was tried for as long as its budget allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExhaustedPolicy {
+    /// The pipeline pauses.
+    Pause,
+    /// The records concerned become dead letters.
+    DeadLetters,
+}
+
+/// When a system is left alone, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerPlan {
+    /// Failures in a row.
+    pub failures: u32,
+    /// At first.
+    pub open_for: Duration,
+    /// At most.
+    pub open_for_max: Duration,
 }
 
 impl Plan {

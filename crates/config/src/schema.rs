@@ -63,14 +63,10 @@ fn one_kind(catalog: &Catalog, section: Section) -> Value {
         let reference = json!({ "$ref": format!("#/$defs/{prefix}.{}", kind.name) });
         (kind.name.to_owned(), reference)
     };
-    let properties: Map<String, Value> = catalog.kinds(section).iter().map(of).collect();
-    json!({
-        "type": "object",
-        "properties": properties,
-        "additionalProperties": false,
-        "minProperties": 1,
-        "maxProperties": 1,
-    })
+    let mut properties: Map<String, Value> = catalog.kinds(section).iter().map(of).collect();
+    let one: Vec<Value> = properties.keys().map(|kind| json!({ "required": [kind] })).collect();
+    properties.extend(section.beside().fields.iter().map(|beside| (beside.key.to_owned(), field(beside))));
+    json!({ "type": "object", "properties": properties, "additionalProperties": false, "oneOf": one })
 }
 
 fn def_name(object: &Object) -> String {

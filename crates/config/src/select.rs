@@ -1,4 +1,5 @@
-//! A component: a mapping whose one key names the kind and whose value holds the kind's settings.
+//! A component: a mapping with one key that names the kind and holds the kind's settings, and with what may stand
+//! beside it.
 
 use std::path::Path;
 
@@ -7,6 +8,7 @@ use millrace_core::settings::{Kind, Node, NodeKind, Object, Problems, Settings, 
 use crate::{
     catalog::{Catalog, Section},
     names::advice,
+    part::Part,
 };
 
 /// A component that was found in the catalog. Its settings may still be wrong.
@@ -15,6 +17,8 @@ pub(crate) struct Selected {
     pub(crate) settings: Settings,
     /// The settings have the right shapes: they can be read.
     pub(crate) sound: bool,
+    /// What stands beside the kind.
+    pub(crate) beside: Part,
 }
 
 /// Finds the kind, checks the settings against its table and makes their paths relative to the file.
@@ -35,12 +39,18 @@ pub(crate) fn select(
         problems.suggest(node.at, path, message, format!("one of: {}", known.join(", ")));
         return None;
     };
+    let beside = section.beside();
+    let (own, entries): (Vec<_>, Vec<_>) =
+        entries.iter().cloned().partition(|(key, _)| beside.fields.iter().any(|field| field.key == key.text));
+    let own = Node { at: node.at, kind: NodeKind::Map(own) };
+    check_object(&own, beside, path, problems);
+    let own = Part::new(&own, path, beside);
     if entries.len() != 1 {
         let message = format!("expected exactly one {noun}, found {}", entries.len());
         problems.suggest(node.at, path, message, advice("", noun, names.clone()));
     }
     let mut selected = None;
-    for (key, value) in entries {
+    for (key, value) in &entries {
         let Some(kind) = kinds.iter().copied().find(|kind| kind.name == key.text) else {
             let message = format!("unknown {noun} '{}'", key.text);
             problems.suggest(key.at, path, message, advice(&key.text, noun, names.clone()));
@@ -60,9 +70,10 @@ pub(crate) fn select(
         }
         let sound = found.is_empty();
         problems.append(found);
-        selected = selected.or(Some(Selected { kind, settings, sound }));
+        selected = selected.or(Some((kind, settings, sound)));
     }
-    selected
+    let (kind, settings, sound) = selected?;
+    Some(Selected { kind, settings, sound, beside: own })
 }
 
 /// Makes every path of the settings relative to the file's folder instead of the process's.

@@ -11,16 +11,23 @@ use crate::{
     events::Events,
     fields::Fields,
     names::{Name, unknown},
-    plan::{Output, SinkPlan},
+    part::Part,
+    plan::{BreakerPlan, Output, RetryPlan, SinkPlan},
+    policy,
     select::{Selected, select},
     steps::can_serve,
-    world::{IndexUse, Later, LedgerUse, World},
+    tables,
+    world::{IndexUse, LaneUse, Later, LedgerUse, World},
 };
 
 /// The sinks of a pipeline.
 pub(crate) struct Sinks<'a> {
     pub(crate) world: &'a World<'a>,
     pub(crate) pipeline: &'a str,
+    /// The broker it reads from, if that is known.
+    pub(crate) broker: Option<&'a str>,
+    /// The pipeline's.
+    pub(crate) retry: RetryPlan,
     pub(crate) events: &'a Events,
     /// What messages have after the last step.
     pub(crate) fields: &'a Fields,
@@ -37,7 +44,13 @@ impl Sinks<'_> {
             let advice = "name at least one sink, as 'out: { stdout: {} }'";
             self.problems.suggest(to.at, path, "the pipeline writes nothing", advice);
         }
-        to.entries().iter().filter_map(|(id, node)| self.sink(id, node, path)).collect()
+        let sinks: Vec<SinkPlan> =
+            to.entries().iter().filter_map(|(id, node)| self.sink(id, node, path)).collect();
+        if !sinks.is_empty() && sinks.iter().all(|sink| sink.isolated) && sinks.len() == to.entries().len() {
+            let advice = "take 'isolated' from one of them: it goes at the pipeline's own pace";
+            self.problems.suggest(to.at, path, "every sink is isolated", advice);
+        }
+        sinks
     }
 
     fn sink(&mut self, id: &Key, node: &Node, path: &str) -> Option<SinkPlan> {
@@ -46,6 +59,9 @@ impl Sinks<'_> {
         let (catalog, base_dir) = (self.world.catalog, self.world.base_dir);
         let selected = select(node, &path, Section::Sinks, catalog, base_dir, self.problems)?;
         let SinkKind { target, memory, .. } = catalog.sink(selected.kind.name)?;
+        let retry =
+            policy::retry(&selected.beside.part("retry", &tables::RETRY), Some(&self.retry), self.problems);
+        let breaker = self.breaker(&selected.beside, target);
         let settings = &selected.settings;
         let (node, path, object) = (settings.as_node(), settings.path(), selected.kind.settings);
         self.fields.check_object(node, object, path, self.problems);
@@ -57,13 +73,47 @@ impl Sinks<'_> {
             SinkTarget::Topic => self.topic(&selected)?,
             SinkTarget::System => Output::System,
         };
+        let isolated = self.isolated(id, &selected.beside, &output);
         Some(SinkPlan {
+            isolated,
+            retry,
+            breaker,
             id: id.text.clone(),
             kind_name: selected.kind.name,
             store: settings.text(memory.store).map(str::to_owned),
             output,
             settings: selected.settings,
         })
+    }
+
+    fn breaker(&mut self, beside: &Part, target: SinkTarget) -> BreakerPlan {
+        let place = match target {
+            SinkTarget::System => None,
+            SinkTarget::View => Some("its store, under 'stores'"),
+            SinkTarget::Topic => Some("its topic's broker, under 'brokers'"),
+        };
+        if let Some(place) = place.filter(|_| beside.has("breaker")) {
+            let (at, path) = (beside.at_key("breaker"), beside.path_of("breaker"));
+            self.problems.suggest(at, &path, "has no effect here", format!("write it beside {place}"));
+        }
+        policy::breaker(beside, self.problems)
+    }
+
+    /// Whether the sink is to have progress of its own.
+    fn isolated(&mut self, id: &Key, beside: &Part, output: &Output) -> bool {
+        let isolated = beside.settings.flag("isolated").unwrap_or(false);
+        if !isolated {
+            return false;
+        }
+        let (at, path) = (beside.at_key("isolated"), beside.path_of("isolated"));
+        if matches!(output, Output::Topic { broker, .. } if self.broker == Some(broker)) {
+            let message = "a topic on the broker that the pipeline reads cannot be isolated";
+            let advice = "when that broker is away nothing is read either; take 'isolated' away";
+            self.problems.suggest(at, &path, message, advice);
+        }
+        let group = format!("{}.{}", self.pipeline, id.text);
+        self.later.lanes.push(LaneUse { group, at, path });
+        true
     }
 
     fn check_store(&mut self, selected: &Selected, target: SinkTarget, memory: Memory) {

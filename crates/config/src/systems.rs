@@ -16,6 +16,7 @@ use crate::{
     catalog::{Catalog, Section},
     names::{Name, unknown},
     plan::SystemPlan,
+    policy,
     select::select,
 };
 
@@ -44,6 +45,7 @@ impl Systems {
                 name: name.text.clone(),
                 kind_name: selected.kind.name,
                 settings: selected.settings,
+                breaker: policy::breaker(&selected.beside, problems),
             });
             all.insert(name.text.clone(), system);
         }

@@ -100,13 +100,13 @@ pub static PIPELINE: Object = Object {
         Field::required("to", Shape::Map(&Shape::Any), "where results go, by id: one kind of sink each"),
         Field::optional("batch", Shape::Object(&BATCH), "when a batch is full"),
         Field::optional("in_flight", Shape::Object(&IN_FLIGHT), "bounds on what is under way"),
-        Field::optional("retry", Shape::Object(&RETRY), "waits between tries"),
+        Field::optional("retry", Shape::Object(&RETRY), "waits between tries, and for how long"),
         Field::optional("dead_letters", Shape::Object(&DEAD_LETTERS), "where rejected records go"),
         Field::with_default(
             "send_timeout",
             Shape::Duration,
             "10s",
-            "how long one call of a sink may take before it is tried again; at most drain_timeout, and no longer where this is not given",
+            "how long one call may take, of a sink, a lookup, a ledger or the broker, before it has failed and is tried again; at most drain_timeout, and no longer where this is not given",
         ),
         Field::with_default(
             "drain_timeout",
@@ -277,10 +277,77 @@ pub static IN_FLIGHT: Object = Object {
 /// `retry`.
 pub static RETRY: Object = Object {
     name: "retry",
-    doc: "Waits between tries grow from `initial` to `max`, with jitter. Tries do not end: a store that is away stops its partitions and loses nothing.",
+    doc: "Waits between tries are random, up to a bound that doubles from `initial` to `max`. Without a budget tries do not end: a store that is away stops its partitions and loses nothing.",
     fields: &[
-        Field::with_default("initial", Shape::Duration, "100ms", "the first wait"),
-        Field::with_default("max", Shape::Duration, "30s", "the longest wait"),
+        Field::with_default("initial", Shape::Duration, "100ms", "the bound of the first wait"),
+        Field::with_default("max", Shape::Duration, "30s", "the bound of every wait"),
+        Field::optional(
+            "budget",
+            Shape::Duration,
+            "how long one call is tried, waits for its breaker included; for ever if not given",
+        ),
+        Field::with_default(
+            "exhausted",
+            Shape::Choice(&["pause", "dead_letters"]),
+            "pause",
+            "when the budget is spent: pause the pipeline until somebody resumes it, or give the records concerned up as dead letters",
+        ),
+    ],
+};
+
+/// `breaker`.
+pub static BREAKER: Object = Object {
+    name: "breaker",
+    doc: "When a system fails again and again, it is left alone for a while; then one call finds out whether it is back.",
+    fields: &[
+        Field::with_default(
+            "failures",
+            Shape::Integer { min: 1, max: 1_000_000 },
+            "5",
+            "failures in a row, of all who call it, that open it",
+        ),
+        Field::with_default(
+            "open_for",
+            Shape::Duration,
+            "1s",
+            "how long it is open, doubled each time the one call fails; between half of it and the whole",
+        ),
+        Field::with_default("open_for_max", Shape::Duration, "30s", "the longest time it is open"),
+    ],
+};
+
+/// What may stand beside the kind of a broker or a store.
+pub static SYSTEM: Object = Object {
+    name: "beside a system",
+    doc: "Beside the kind of a broker or a store.",
+    fields: &[Field::optional(
+        "breaker",
+        Shape::Object(&BREAKER),
+        "when calls to it are left out for a while, by all pipelines together",
+    )],
+};
+
+/// What may stand beside the kind of a sink.
+pub static SINK: Object = Object {
+    name: "beside a sink",
+    doc: "Beside the kind of a sink.",
+    fields: &[
+        Field::with_default(
+            "isolated",
+            Shape::Flag,
+            "false",
+            "whether it has progress of its own, so that it stops no other sink while it is away",
+        ),
+        Field::optional(
+            "retry",
+            Shape::Object(&RETRY),
+            "in place of the pipeline's; what is not given stays",
+        ),
+        Field::optional(
+            "breaker",
+            Shape::Object(&BREAKER),
+            "for a system that is neither a store nor a broker; webhooks of one host share that of the first",
+        ),
     ],
 };
 
@@ -295,6 +362,12 @@ pub static DEAD_LETTERS: Object = Object {
             Shape::Duration,
             "14d",
             "how long they are kept, unless the topic is declared",
+        ),
+        Field::with_default(
+            "per_minute_max",
+            Shape::Integer { min: 1, max: 10_000_000 },
+            "6000",
+            "when a process would make more of them within a minute, the pipeline pauses before it writes them",
         ),
     ],
 };
@@ -316,4 +389,7 @@ pub static OBJECTS: &[&Object] = &[
     &IN_FLIGHT,
     &RETRY,
     &DEAD_LETTERS,
+    &BREAKER,
+    &SYSTEM,
+    &SINK,
 ];

@@ -39,6 +39,15 @@ pub(crate) struct Later {
     pub(crate) ledgers: Vec<LedgerUse>,
     /// Every sink into an index.
     pub(crate) indexes: Vec<IndexUse>,
+    /// Every isolated sink.
+    pub(crate) lanes: Vec<LaneUse>,
+}
+
+/// An isolated sink and the name its progress is kept under.
+pub(crate) struct LaneUse {
+    pub(crate) group: String,
+    pub(crate) at: Location,
+    pub(crate) path: String,
 }
 
 /// Something that remembers events for a while.
@@ -68,6 +77,22 @@ pub(crate) fn written_topics(root: &Node) -> HashSet<String> {
 }
 
 impl Later {
+    /// Two that keep their progress under one name would take each other's records.
+    pub(crate) fn check_lanes<'a>(
+        &self,
+        pipelines: impl Iterator<Item = &'a String>,
+        problems: &mut Problems,
+    ) {
+        let mut groups: HashSet<&str> = pipelines.map(String::as_str).collect();
+        for lane in &self.lanes {
+            if !groups.insert(&lane.group) {
+                let message = format!("the name '{}' of its progress is taken", lane.group);
+                let advice = "rename the sink, or the pipeline of that name";
+                problems.suggest(lane.at, &lane.path, message, advice);
+            }
+        }
+    }
+
     /// An index whose documents carry versions per field cannot take whole documents as well.
     pub(crate) fn check_index_modes(&self, problems: &mut Problems) {
         let mut modes: HashMap<(&str, &str), &IndexUse> = HashMap::new();

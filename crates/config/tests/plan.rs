@@ -6,7 +6,8 @@ mod support;
 use std::path::Path;
 
 use millrace_config::{
-    GapPolicy, LookupQuery, ModuleSource, Output, Plan, RecordFormat, StepPlan, load, load_embedded,
+    BreakerPlan, ExhaustedPolicy, GapPolicy, LookupQuery, ModuleSource, Output, Plan, RecordFormat,
+    RetryPlan, StepPlan, load, load_embedded,
 };
 use millrace_core::{View, views::FieldType};
 use support::{catalog, env, plan_of};
@@ -63,6 +64,45 @@ fn steps_and_sinks_are_typed() {
     assert_eq!((feed.batch.records, feed.batch.bytes), (1000, 1 << 20));
     assert_eq!(feed.retry.max, Duration::from_secs(30));
     assert!(feed.send_timeout <= feed.drain_timeout);
+}
+
+const POLICIES: &str = r#"
+version: 1
+brokers: { main: { kafka: { bootstrap: x } } }
+stores: { feeds: { redis: { url: x }, breaker: { failures: 2, open_for: 100ms } } }
+topics: { a: { broker: main } }
+pipelines:
+  p:
+    from: { topic: a }
+    retry: { initial: 1s, budget: 10m, exhausted: dead_letters }
+    to:
+      plain: { stdout: {} }
+      own: { stdout: {}, isolated: true, retry: { max: 2s, exhausted: pause }, breaker: { failures: 1 } }
+    dead_letters: { per_minute_max: 10 }
+"#;
+
+#[test]
+fn failure_policies_are_typed_and_sinks_take_the_pipelines() {
+    let plan = plan_of(POLICIES).unwrap();
+    let seconds = Duration::from_secs;
+    let breaker = |failures, open_for| BreakerPlan { failures, open_for, open_for_max: seconds(30) };
+    assert_eq!(plan.brokers["main"].breaker, breaker(5, seconds(1)));
+    assert_eq!(plan.stores["feeds"].breaker, breaker(2, Duration::from_millis(100)));
+    let pipeline = &plan.pipelines["p"];
+    let [plain, own] = pipeline.sinks.as_slice() else { panic!("{:?}", pipeline.sinks) };
+    let retry = RetryPlan {
+        initial: seconds(1),
+        max: seconds(30),
+        budget: Some(seconds(600)),
+        exhausted: ExhaustedPolicy::DeadLetters,
+    };
+    assert_eq!((pipeline.retry, plain.retry, plain.isolated), (retry, retry, false));
+    let retry = RetryPlan { max: seconds(2), exhausted: ExhaustedPolicy::Pause, ..retry };
+    assert_eq!((own.retry, own.isolated, own.breaker), (retry, true, breaker(1, seconds(1))));
+    assert_eq!(
+        (pipeline.dead_letters_per_minute_max, reference().pipelines[0].dead_letters_per_minute_max),
+        (10, 6000)
+    );
 }
 
 #[test]

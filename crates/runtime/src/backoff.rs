@@ -1,20 +1,41 @@
-//! Waiting between tries: exponential, capped, with jitter.
+//! Waiting between tries: exponential, capped, with full jitter; and for how long trying makes sense at all.
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::time::Duration;
 
-/// How long to wait between tries.
+/// The least wait: nobody spins.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+
+/// How long to wait between tries, and what to do when they lead nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// The upper bound of the first wait.
     pub initial: Duration,
     /// The upper bound of every wait.
     pub max: Duration,
+    /// How long one call may be tried; none: for ever.
+    pub budget: Option<Duration>,
+    /// What happens when that is over.
+    pub exhausted: Exhausted,
+}
+
+/// What happens when a call was tried for as long as its budget allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exhausted {
+    /// The pipeline is paused until somebody resumes it; then the call is tried again.
+    Pause,
+    /// The records concerned become dead letters of class retry.
+    DeadLetters,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        RetryPolicy { initial: Duration::from_millis(100), max: Duration::from_secs(30) }
+        RetryPolicy {
+            initial: Duration::from_millis(100),
+            max: Duration::from_secs(30),
+            budget: None,
+            exhausted: Exhausted::Pause,
+        }
     }
 }
 
@@ -37,11 +58,11 @@ impl Backoff {
         self.tries
     }
 
-    /// The next wait: between half of and the whole bound, so that a herd spreads but nobody spins.
+    /// The next wait: anything up to the bound, so that a herd spreads as far as it can.
     pub fn next_wait(&mut self) -> Duration {
         let bound = self.policy.initial.saturating_mul(1 << self.tries.min(20)).min(self.policy.max);
         self.tries = self.tries.saturating_add(1);
-        bound.mul_f64(self.rng.random_range(0.5..=1.0))
+        bound.mul_f64(self.rng.random_range(0.0..=1.0)).max(WAIT_MIN)
     }
 
     /// Begins again after a success.
@@ -55,17 +76,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grows_to_the_cap_and_is_repeatable() {
-        let policy = RetryPolicy { initial: Duration::from_millis(100), max: Duration::from_secs(1) };
+    fn grows_to_the_cap_with_full_jitter_and_is_repeatable() {
+        let (initial, max) = (Duration::from_millis(100), Duration::from_secs(1));
+        let policy = RetryPolicy { initial, max, ..RetryPolicy::default() };
         let waits = |seed| {
             let mut backoff = Backoff::new(policy, seed);
             (0..6).map(|_| backoff.next_wait()).collect::<Vec<_>>()
         };
-        let series = waits(1);
-        assert_eq!(series, waits(1));
-        for (index, wait) in series.iter().enumerate() {
-            let bound = Duration::from_millis(100 << index).min(Duration::from_secs(1));
-            assert!(*wait <= bound && *wait >= bound / 2, "{wait:?} of {bound:?}");
+        assert_eq!(waits(1), waits(1));
+        let bound = |index: usize| Duration::from_millis(100 << index).min(max);
+        let all: Vec<Vec<Duration>> = (0..200).map(waits).collect();
+        for index in 0..6 {
+            let at = || all.iter().map(|series| series[index]);
+            assert!(at().all(|wait| wait >= WAIT_MIN && wait <= bound(index)));
+            let low = at().filter(|wait| *wait < bound(index) / 2).count();
+            assert!((60..=140).contains(&low), "{low} of 200 below half of {:?}", bound(index));
         }
     }
 }

@@ -1,11 +1,21 @@
-//! Handing messages to a sink until each is done or rejected: time-outs, retries, narrowing.
-
-use std::collections::VecDeque;
+//! Handing messages to a sink until each is done or rejected: tries, time-outs, narrowing.
 
 use millrace_core::{Answer, Call, Class, Error, Message, Ordinals};
 use tokio::time::{Instant, timeout};
 
-use crate::{flow::Context, flow::Halt, pipeline::SinkPart};
+use crate::{
+    attempts::{Attempts, Target},
+    breaker::Breaker,
+    dead_letter::Place,
+    flow::{Context, Halt},
+    pipeline::SinkPart,
+};
+
+/// Messages, by place, and why the sink does not take them.
+type Rejected = Vec<(usize, Error)>;
+
+/// A call that is not done, and why if it is to be tried again as it is.
+type Pending = (Call, Option<Error>);
 
 /// Delivers and says which messages, by place, the sink rejects. Returns only when all others are done.
 pub(crate) async fn deliver(
@@ -13,36 +23,43 @@ pub(crate) async fn deliver(
     part: &SinkPart,
     messages: &[Message],
     ordinals: &mut Ordinals,
-) -> Result<Vec<(usize, Error)>, Halt> {
+) -> Result<Rejected, Halt> {
     let encoded = part.sink.encode_part(messages, ordinals);
-    let mut rejected: Vec<(usize, Error)> =
+    let mut rejected: Rejected =
         encoded.rejected.into_iter().map(|(index, error)| (index as usize, error)).collect();
-    let mut pending = VecDeque::from(encoded.calls);
-    let mut backoff = context.backoff();
-    while !pending.is_empty() {
-        context.wait_for_lease().await?;
-        let round = send(context, part, pending.make_contiguous()).await;
-        let mut retry: Option<Error> = None;
-        let mut next = VecDeque::new();
-        for (call, answer) in pending.drain(..).zip(round) {
-            match answer {
-                Answer::Done => {}
-                Answer::Failed(error) => match error.class() {
-                    Class::Fatal => return Err(Halt::Fatal(error)),
-                    Class::Retry => {
-                        retry.get_or_insert(error);
-                        next.push_back(call);
-                    }
-                    Class::Reject if call.ops.len() > 1 => next.extend(call.split()),
-                    Class::Reject => {
-                        rejected.extend(call.ops.iter().map(|op| op.message as usize).zip([error]));
-                    }
-                },
+    let place = Place::Sink(part.id.sink.clone());
+    let target =
+        Target { place: &place, breaker: &part.breaker, ledger: part.ledger.as_ref(), retry: part.retry };
+    let mut attempts = Attempts::new(context, target);
+    let mut calls = encoded.calls;
+    while let Some(first) = calls.first() {
+        let origin = |call: &Call| call.ops.first().map(|op| &*messages[op.message as usize].origin);
+        let permit = match attempts.admitted(origin(first)).await? {
+            Ok(permit) => permit,
+            Err(error) => {
+                calls.drain(..).for_each(|call| bury(&call, &error, &mut rejected));
+                break;
+            }
+        };
+        let answers = send(context, part, &calls).await;
+        if !part.ledger.as_ref().is_some_and(Breaker::is_failing) {
+            permit.answered(failure(&answers));
+        }
+        let pending = sort(calls, answers, &mut rejected)?;
+        let again = pending.iter().find_map(|(call, error)| Some((call, error.as_ref()?)));
+        let given_up = match again {
+            Some((call, error)) => attempts.failed(error, origin(call)).await?,
+            None => None,
+        };
+        calls = Vec::with_capacity(pending.len());
+        for (call, error) in pending {
+            match (&given_up, error) {
+                (Some(given_up), Some(_)) => bury(&call, given_up, &mut rejected),
+                _ => calls.push(call),
             }
         }
-        pending = next;
-        if let Some(error) = retry {
-            context.retry(&part.id.sink, &error, &mut backoff).await?;
+        if given_up.is_some() {
+            attempts.begin_again();
         }
     }
     context.health.recovered(&context.pipeline.name);
@@ -78,8 +95,8 @@ async fn send_round(context: &Context, part: &SinkPart, calls: &[Call]) -> Vec<A
             failed(calls, || Error::fatal(part.id.to_string(), why.clone()))
         }
         Err(_) => {
-            let why = format!("no answer within {} ms", part.timeout.as_millis());
-            failed(calls, || Error::retry(part.id.to_string(), why.clone()))
+            let why = format!("{}: no answer within {} ms", part.id, part.timeout.as_millis());
+            failed(calls, || Error::retry(part.breaker.endpoint(), why.clone()))
         }
     };
     let labels = [&*part.id.pipeline, &*part.id.sink];
@@ -89,4 +106,38 @@ async fn send_round(context: &Context, part: &SinkPart, calls: &[Call]) -> Vec<A
 
 fn failed(calls: &[Call], error: impl Fn() -> Error) -> Vec<Answer> {
     calls.iter().map(|_| Answer::Failed(error())).collect()
+}
+
+/// What the answers say of the system: it has failed when no call had any other answer than Retry.
+fn failure(answers: &[Answer]) -> Option<&Error> {
+    let retry = |answer| match answer {
+        &Answer::Failed(ref error) if error.class() == Class::Retry => Some(error),
+        _ => None,
+    };
+    answers.iter().map(retry).collect::<Option<Vec<_>>>()?.first().copied()
+}
+
+/// What is left to do, in order. A rejected call of several ops comes again op by op.
+fn sort(calls: Vec<Call>, answers: Vec<Answer>, rejected: &mut Rejected) -> Result<Vec<Pending>, Halt> {
+    let mut pending = Vec::new();
+    for (call, answer) in calls.into_iter().zip(answers) {
+        match answer {
+            Answer::Done => {}
+            Answer::Failed(error) => match error.class() {
+                Class::Fatal => return Err(Halt::Fatal(error)),
+                Class::Retry => pending.push((call, Some(error))),
+                Class::Reject if call.ops.len() > 1 => pending.extend(call.split().map(|op| (op, None))),
+                Class::Reject => {
+                    rejected.extend(call.ops.iter().map(|op| op.message as usize).zip([error]));
+                }
+            },
+        }
+    }
+    Ok(pending)
+}
+
+/// Gives a call up: all its messages are rejected for the same reason.
+fn bury(call: &Call, error: &Error, rejected: &mut Rejected) {
+    let copy = || Error::new(error.class(), error.who(), error.why());
+    rejected.extend(call.ops.iter().map(|op| (op.message as usize, copy())));
 }

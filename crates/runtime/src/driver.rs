@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backoff::Backoff,
+    breaker::within,
     clock::Clock,
     flow::Context,
     health::{Health, PipelineState},
@@ -71,6 +72,7 @@ pub async fn run_pipeline(
 ) -> Result<Summary> {
     let name = pipeline.name.clone();
     health.set(&name, PipelineState::Starting);
+    pipeline.breakers().for_each(|breaker| breaker.observe(&health, &metrics, &clock));
     let started = start(&pipeline, mode, &health, &clock, &shutdown).await;
     let end = match started {
         Ok(Some((source, goal))) => {
@@ -121,17 +123,23 @@ async fn start(
 
 async fn open(pipeline: &Pipeline, mode: Mode) -> Result<(Box<dyn Source>, Option<Goal>)> {
     pipeline.steering.ready().await?;
+    let limit = pipeline.limits.call_timeout;
     for part in &pipeline.sinks {
-        part.sink.prepare().await?;
+        let what = format!("prepare {}", part.id);
+        part.breaker.call(limit, &what, part.sink.prepare()).await?;
     }
+    let (broker, admin, topic) = (&pipeline.breaker, pipeline.broker.admin(), &pipeline.subscription.topic);
     let goal = match mode {
         Mode::Forever => None,
-        Mode::UntilEnd => Some(Goal::of(&*pipeline.broker.admin(), &pipeline.subscription.topic).await?),
+        Mode::UntilEnd => {
+            Some(broker.call(limit, &format!("ends of {topic}"), Goal::of(&*admin, topic)).await?)
+        }
     };
     if let Some(goal) = &goal {
         tracing::debug!(pipeline = &*pipeline.name, records = goal.records(), "running until the end");
     }
-    Ok((pipeline.broker.subscribe(pipeline.subscription.clone()).await?, goal))
+    let subscribing = pipeline.broker.subscribe(pipeline.subscription.clone());
+    Ok((broker.call(limit, &format!("subscribe to {topic}"), subscribing).await?, goal))
 }
 
 struct Driver {
@@ -426,9 +434,10 @@ impl Driver {
             return;
         }
         let offsets: Vec<_> = std::mem::take(&mut self.dirty).into_iter().collect();
-        let control = self.control.clone();
+        let (control, pipeline) = (self.control.clone(), self.pipeline.clone());
         self.committing = Some(tokio::spawn(async move {
-            let answer = control.commit(&offsets).await;
+            let (limit, who) = (pipeline.limits.call_timeout, pipeline.breaker.endpoint());
+            let answer = within(limit, who, "commit", control.commit(&offsets)).await;
             (offsets, answer)
         }));
     }
@@ -520,7 +529,9 @@ impl Driver {
             return Ok(false);
         }
         let Some(group) = &self.pipeline.subscription.group else { return Ok(false) };
-        match self.pipeline.broker.admin().progress(group, &topic).await {
+        let (admin, who) = (self.pipeline.broker.admin(), self.pipeline.breaker.endpoint());
+        let asked = admin.progress(group, &topic);
+        match within(self.pipeline.limits.call_timeout, who, "progress", asked).await {
             Ok(progress) => Ok(goal.reached(|partition| progress.get(&partition).copied())),
             Err(error) if error.class() == Class::Retry => Ok(false),
             Err(error) => Err(error),
@@ -553,9 +564,9 @@ async fn measure_lag(pipeline: Arc<Pipeline>, metrics: Metrics, progress: Progre
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let Ok(Some(info)) = pipeline.broker.admin().topic(&pipeline.subscription.topic).await else {
-            continue;
-        };
+        let (admin, who) = (pipeline.broker.admin(), pipeline.breaker.endpoint());
+        let asked = admin.topic(&pipeline.subscription.topic);
+        let Ok(Some(info)) = within(pipeline.limits.call_timeout, who, "lag", asked).await else { continue };
         for (partition, next) in lock(&progress).iter() {
             if let Some(span) = info.partitions.get(&partition.partition) {
                 let number = partition.partition.to_string();

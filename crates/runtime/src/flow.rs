@@ -3,21 +3,21 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use futures::future::try_join_all;
-use millrace_core::{
-    Class, Error, Lease, Message, Ordinals, Origin, States, Step, StepContext, off_the_reactor,
-};
+use millrace_core::{Error, Lease, Message, Ordinals, Origin, States, Step, StepContext, off_the_reactor};
 use tokio::time::{Duration, Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    backoff::Backoff,
+    attempts::{Attempts, Target},
+    backoff::{Exhausted, RetryPolicy},
     clock::Clock,
     dead_letter::{DeadLetter, Failures, Place},
     delivery::deliver,
-    health::{Health, PipelineState},
+    health::{Health, LastError},
     lookup::{self, LookupState},
     metrics::Metrics,
     pipeline::{ModuleAbout, Pipeline, StepPart},
+    steering::{HeldBy, Pause},
 };
 
 /// How often a worker without a valid lease looks again.
@@ -60,9 +60,9 @@ enum Stage {
 }
 
 impl Context {
-    pub(crate) fn backoff(&self) -> Backoff {
-        let seed = self.clock.now_ms().cast_unsigned() ^ (u64::from(self.partition.cast_unsigned()) << 48);
-        Backoff::new(self.pipeline.retry, seed)
+    /// For jitter: workers differ in it.
+    pub(crate) fn seed(&self) -> u64 {
+        self.clock.now_ms().cast_unsigned() ^ (u64::from(self.partition.cast_unsigned()) << 48)
     }
 
     /// Effects may be sent only under a valid lease: a process that was stopped for longer than its session
@@ -77,39 +77,39 @@ impl Context {
         Ok(())
     }
 
-    /// Waits before the next try; gives up when the worker is to end.
-    pub(crate) async fn retry(&self, place: &str, error: &Error, backoff: &mut Backoff) -> Result<(), Halt> {
-        let name = &self.pipeline.name;
-        self.metrics.retries.with_label_values(&[&**name, place]).inc();
-        self.health.set(name, PipelineState::Retrying(error.chain()));
-        let wait = backoff.next_wait();
-        if backoff.tries().is_power_of_two() {
-            tracing::warn!(
-                pipeline = &**name, partition = self.partition, place, tries = backoff.tries(), error = %error.chain(),
-                "trying again in {} ms", wait.as_millis()
-            );
+    /// Ends the worker's batch when nobody wants it any more.
+    pub(crate) fn stop_if_told(&self) -> Result<(), Halt> {
+        if self.drain.is_cancelled() || self.lease.is_revoked() { Err(Halt::Stopped) } else { Ok(()) }
+    }
+
+    /// Holds the pipeline for a person to look at, and waits until it is let go.
+    pub(crate) async fn pause(&self, by: HeldBy, reason: String) -> Result<(), Halt> {
+        let (name, steering) = (&*self.pipeline.name, &self.pipeline.steering);
+        if steering.paused().is_none() {
+            tracing::error!(pipeline = name, by = by.name(), reason, "paused");
         }
-        if self.drain.is_cancelled() || self.lease.is_revoked() {
-            return Err(Halt::Stopped);
-        }
+        steering.pause(Pause { by, reason, since_ms: self.clock.now_ms() });
+        self.stop_if_told()?;
         tokio::select! {
             biased;
             () = self.drain.cancelled() => Err(Halt::Stopped),
-            () = sleep(wait) => Ok(()),
+            () = steering.resumed() => Ok(()),
         }
     }
 
-    /// As [`Context::retry`] for an error of class Retry; any other halts the worker.
-    pub(crate) async fn retry_or_halt(
-        &self,
-        place: &str,
-        error: Error,
-        backoff: &mut Backoff,
-    ) -> Result<(), Halt> {
-        match error.class() {
-            Class::Retry => self.retry(place, &error, backoff).await,
-            Class::Reject | Class::Fatal => Err(Halt::Fatal(error)),
-        }
+    /// Keeps a failure for those who ask how the pipeline is.
+    pub(crate) fn note_error(&self, place: &str, error: &Error, origin: Option<&Origin>) {
+        let record = origin
+            .map(|Origin { record, .. }| format!("{}/{}/{}", record.topic, record.partition, record.offset));
+        let (place, error, at_ms) = (place.to_owned(), error.chain(), self.clock.now_ms());
+        self.health.note_error(&self.pipeline.name, LastError { place, error, at_ms, record });
+    }
+
+    /// The tries of a call to the broker that the pipeline reads from.
+    pub(crate) fn broker_attempts<'a>(&'a self, place: &'a &'static str) -> Attempts<'a> {
+        // There is no record to bury for it, or it is the burying itself.
+        let retry = RetryPolicy { exhausted: Exhausted::Pause, ..self.pipeline.retry };
+        Attempts::new(self, Target { place, breaker: &self.pipeline.breaker, ledger: None, retry })
     }
 }
 
@@ -191,6 +191,7 @@ impl Flow {
         module: Option<&ModuleAbout>,
     ) {
         let now = self.context.clock.now_ms();
+        self.context.note_error(&place.to_string(), error, Some(&origin));
         self.failures.add(origin, place, error, module, now);
     }
 

@@ -6,7 +6,9 @@
 //! committed offset is always the lowest one not done, and nothing that was read is forgotten.
 
 mod appender;
+mod attempts;
 mod backoff;
+mod breaker;
 mod cache;
 mod clock;
 mod dead_letter;
@@ -16,6 +18,7 @@ mod driver;
 mod fleet;
 mod flow;
 mod health;
+mod ledger;
 mod look_back;
 mod lookup;
 mod metrics;
@@ -28,13 +31,15 @@ mod transaction;
 mod until_end;
 mod worker;
 
-pub use backoff::{Backoff, RetryPolicy};
+pub use backoff::{Backoff, Exhausted, RetryPolicy};
+pub use breaker::{Breaker, BreakerPolicy};
 pub use clock::Clock;
 pub use dead_letter::{DeadLetter, DeadLetterQueue, FORMAT as DEAD_LETTER_FORMAT, Place};
 pub use decode::{Decode, Format};
 pub use driver::{Mode, Summary, run_pipeline};
 pub use fleet::{FleetReport, run_fleet};
 pub use health::{BreakerState, Endpoint, Health, LastError, PipelineState};
+pub use ledger::GuardedLedger;
 pub use lookup::{Guard, LookupKind, LookupStep};
 pub use metrics::Metrics;
 pub use pipeline::{Limits, ModuleAbout, OnGap, Pipeline, SinkPart, StepPart};

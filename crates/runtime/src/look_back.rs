@@ -63,13 +63,9 @@ impl Worker {
             start: Start::Offset(from),
             ..pipeline.subscription.clone()
         };
-        let mut backoff = self.context.backoff();
-        let mut source = loop {
-            match pipeline.broker.subscribe(subscription.clone()).await {
-                Ok(source) => break source,
-                Err(error) => self.context.retry_or_halt(PLACE, error, &mut backoff).await?,
-            }
-        };
+        let mut attempts = self.context.broker_attempts(&PLACE);
+        let subscribed = attempts.call(None, || pipeline.broker.subscribe(subscription.clone())).await?;
+        let mut source = subscribed.map_err(Halt::Fatal)?;
         loop {
             let event = match timeout(pipeline.limits.drain_timeout, source.next()).await {
                 Err(_) => Err(Error::retry("look back", "the source did not answer in time")),
@@ -95,7 +91,7 @@ impl Worker {
                 Ok(Some(SourceEvent::CaughtUp { .. }) | None) => return Ok(stretch),
                 Ok(Some(_)) => {}
                 Err(error) if error.class() == Class::Retry => {
-                    self.context.retry(PLACE, &error, &mut backoff).await?;
+                    attempts.failed(&error, None).await?;
                 }
                 Err(error) => return Err(Halt::Fatal(error)),
             }

@@ -6,10 +6,12 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
-use millrace_core::{Class, Error, Lookup, Message, Page, PageRequest, Template};
+use millrace_core::{Class, Error, Lookup, Message, Origin, Page, PageRequest, Template};
 use tokio::time::Duration;
 
 use crate::{
+    attempts::{Attempts, Target},
+    breaker::Breaker,
     cache::Cache,
     dead_letter::Place,
     flow::{Context, Flow, Halt},
@@ -30,6 +32,8 @@ pub struct LookupStep {
     pub id: Arc<str>,
     /// The store.
     pub store: Arc<dyn Lookup>,
+    /// The store's breaker.
+    pub breaker: Breaker,
     /// What is read.
     pub kind: LookupKind,
     /// The top-level field that the answer is put into.
@@ -87,6 +91,8 @@ struct Open {
     key: String,
     after: Option<String>,
     guard: Option<String>,
+    /// It has closed its guard, and does not ask for it.
+    closes: bool,
 }
 
 impl LookupState {
@@ -99,6 +105,10 @@ impl LookupState {
 impl LookupStep {
     fn place(&self) -> Place {
         Place::Lookup(self.id.clone())
+    }
+
+    fn target<'a>(&'a self, context: &Context, place: &'a Place) -> Target<'a> {
+        Target { place, breaker: &self.breaker, ledger: None, retry: context.pipeline.retry }
     }
 
     fn lists(types: &HashSet<String>, message: &Message) -> bool {
@@ -141,7 +151,7 @@ pub(crate) async fn run(flow: &mut Flow, at: usize, messages: Vec<Message>) -> R
     while !open.is_empty() {
         let mut window: Vec<Open> = open.drain(..open.len().min(WINDOW_MESSAGES_MAX)).collect();
         let pages = read(flow, at, &step, &mut window).await?;
-        let closed = closed(&flow.context, &step, &window).await?;
+        let closed = closed(flow, &step, &window).await?;
         let mut rest = VecDeque::new();
         let mut chunk = Vec::new();
         let mut members = 0;
@@ -199,34 +209,45 @@ async fn open(
             Err(error) => flow.reject(message.origin.clone(), step.place(), &error, None),
             Ok((key, guard)) => {
                 let mut guard = guard.map(|id| format!("{}/{}/{id}", flow.context.pipeline.name, step.id));
-                if step.guard.as_ref().is_some_and(|g| LookupStep::lists(&g.closed_by, &message)) {
+                let closes = step.guard.as_ref().is_some_and(|g| LookupStep::lists(&g.closed_by, &message));
+                if closes {
                     closing.extend(guard.take());
                 }
-                open.push_back(Open { message, key, after: None, guard });
+                open.push_back(Open { message, key, after: None, guard, closes });
             }
         }
     }
     if let Some(guard) = step.guard.as_ref().filter(|_| !closing.is_empty()) {
-        let mut backoff = flow.context.backoff();
-        while let Err(error) = step.store.close(&closing, guard.ttl).await {
-            flow.context.retry_or_halt(&step.id, error, &mut backoff).await?;
+        let first = open.iter().find(|entry| entry.closes).map(|entry| &*entry.message.origin);
+        let place = step.place();
+        let mut attempts = Attempts::new(&flow.context, step.target(&flow.context, &place));
+        let closed = attempts.call(first, || step.store.close(&closing, guard.ttl)).await?;
+        if let Err(error) = given_up(closed)? {
+            let refused: VecDeque<Open>;
+            (refused, open) = open.into_iter().partition(|entry| entry.closes);
+            for Open { message, .. } in refused {
+                flow.reject(message.origin, step.place(), &error, None);
+            }
         }
     }
     Ok(open)
 }
 
-async fn closed(context: &Context, step: &LookupStep, window: &[Open]) -> Result<Vec<bool>, Halt> {
-    let guards: Vec<String> = window.iter().filter_map(|entry| entry.guard.clone()).collect();
-    if guards.is_empty() {
-        return Ok(vec![false; window.len()]);
-    }
-    let mut backoff = context.backoff();
-    let mut answers = loop {
-        match step.store.closed(&guards).await {
-            Ok(answers) => break answers.into_iter(),
-            Err(error) => context.retry_or_halt(&step.id, error, &mut backoff).await?,
+/// Which entries go no further: their guard is closed, or cannot be asked for.
+async fn closed(flow: &mut Flow, step: &LookupStep, window: &[Open]) -> Result<Vec<bool>, Halt> {
+    let guarded = || window.iter().filter(|entry| entry.guard.is_some());
+    let guards: Vec<String> = guarded().filter_map(|entry| entry.guard.clone()).collect();
+    let Some(first) = guarded().next() else { return Ok(vec![false; window.len()]) };
+    let place = step.place();
+    let mut attempts = Attempts::new(&flow.context, step.target(&flow.context, &place));
+    let answers = attempts.call(Some(&first.message.origin), || step.store.closed(&guards)).await?;
+    let answers = given_up(answers)?.unwrap_or_else(|error| {
+        for entry in guarded() {
+            flow.reject(entry.message.origin.clone(), step.place(), &error, None);
         }
-    };
+        vec![true; guards.len()]
+    });
+    let mut answers = answers.into_iter();
     Ok(window.iter().map(|entry| entry.guard.is_some() && answers.next().unwrap_or(false)).collect())
 }
 
@@ -260,7 +281,8 @@ async fn read(
             }
         }
     }
-    for (request, page) in fetch(&flow.context, step, &requests).await? {
+    let first = window.first().map(|entry| entry.message.origin.clone());
+    for (request, page) in fetch(&flow.context, step, &requests, first.as_deref()).await? {
         match page {
             Ok(page) => {
                 let members: Arc<[String]> = page.members.into();
@@ -289,30 +311,40 @@ async fn read(
 type Fetched = Vec<(PageRequest, Result<Page, Error>)>;
 
 /// All pages in one round trip; where the store refuses that, one by one to find the key at fault.
-async fn fetch(context: &Context, step: &LookupStep, requests: &[PageRequest]) -> Result<Fetched, Halt> {
+async fn fetch(
+    context: &Context,
+    step: &LookupStep,
+    requests: &[PageRequest],
+    origin: Option<&Origin>,
+) -> Result<Fetched, Halt> {
     if requests.is_empty() {
         return Ok(Vec::new());
     }
-    let mut backoff = context.backoff();
-    loop {
-        match step.ask(requests).await {
-            Ok(pages) => return Ok(requests.iter().cloned().zip(pages.into_iter().map(Ok)).collect()),
-            Err(error) if error.class() == Class::Reject => break,
-            Err(error) => context.retry_or_halt(&step.id, error, &mut backoff).await?,
+    let place = step.place();
+    let mut attempts = Attempts::new(context, step.target(context, &place));
+    match attempts.call(origin, || step.ask(requests)).await? {
+        Ok(pages) => return Ok(requests.iter().cloned().zip(pages.into_iter().map(Ok)).collect()),
+        Err(error) if error.class() == Class::Retry => {
+            let copy = || Error::retry(error.who(), error.why());
+            return Ok(requests.iter().map(|request| (request.clone(), Err(copy()))).collect());
         }
+        Err(_) => {}
     }
     let mut fetched = Vec::with_capacity(requests.len());
     for request in requests {
-        let page = loop {
-            match step.ask(std::slice::from_ref(request)).await {
-                Ok(pages) => break Ok(pages.into_iter().next().unwrap_or_default()),
-                Err(error) if error.class() == Class::Reject => break Err(error),
-                Err(error) => context.retry_or_halt(&step.id, error, &mut backoff).await?,
-            }
-        };
-        fetched.push((request.clone(), page));
+        attempts.begin_again();
+        let page = attempts.call(origin, || step.ask(std::slice::from_ref(request))).await?;
+        fetched.push((request.clone(), page.map(|pages| pages.into_iter().next().unwrap_or_default())));
     }
     Ok(fetched)
+}
+
+/// A guard is never refused for a record's sake; that it could not be reached for too long is the records' end.
+fn given_up<T>(answer: Result<T, Error>) -> Result<Result<T, Error>, Halt> {
+    match answer {
+        Err(error) if error.class() != Class::Retry => Err(Halt::Fatal(error)),
+        answer => Ok(answer),
+    }
 }
 
 /// The message with `"into": json` as the last field of its value.

@@ -13,6 +13,8 @@ pub struct Metrics {
     pub(crate) outputs: IntCounterVec,
     pub(crate) dead_letters: IntCounterVec,
     pub(crate) retries: IntCounterVec,
+    pub(crate) breaker_state: IntGaugeVec,
+    pub(crate) breaker_opened: IntCounterVec,
     pub(crate) lost: IntCounterVec,
     pub(crate) lag: IntGaugeVec,
     pub(crate) in_flight_bytes: IntGaugeVec,
@@ -55,6 +57,16 @@ impl Metrics {
             ),
             dead_letters: counter("millrace_dead_letters_total", "records rejected", &["pipeline", "place"]),
             retries: counter("millrace_retries_total", "calls tried again", &["pipeline", "place"]),
+            breaker_state: gauge(
+                "millrace_breaker_state",
+                "of a system's breaker: 0 closed, 1 half-open, 2 open",
+                &["endpoint"],
+            ),
+            breaker_opened: counter(
+                "millrace_breaker_opened_total",
+                "how often a system's breaker opened",
+                &["endpoint"],
+            ),
             lost: counter(
                 "millrace_records_lost_total",
                 "records that retention removed before they were read",

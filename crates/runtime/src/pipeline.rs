@@ -6,7 +6,7 @@ use millrace_core::{Broker, Sink, SinkId, StepFactory, Subscription, Transactor}
 use tokio::time::Duration;
 
 use crate::{
-    backoff::RetryPolicy, dead_letter::DeadLetterQueue, decode::Decode, lookup::LookupStep,
+    backoff::RetryPolicy, breaker::Breaker, dead_letter::DeadLetterQueue, decode::Decode, lookup::LookupStep,
     steering::Steering,
 };
 
@@ -17,6 +17,8 @@ pub struct Pipeline {
     pub name: Arc<str>,
     /// Where it reads.
     pub broker: Arc<dyn Broker>,
+    /// The broker's breaker.
+    pub breaker: Breaker,
     /// What it reads.
     pub subscription: Subscription,
     /// How records become messages.
@@ -35,7 +37,7 @@ pub struct Pipeline {
     pub transactions: bool,
     /// Bounds on what is in flight.
     pub limits: Limits,
-    /// Waits between tries.
+    /// Waits between tries, where a sink has none of its own.
     pub retry: RetryPolicy,
     /// Holds it and lets it go.
     pub steering: Steering,
@@ -71,6 +73,18 @@ pub enum StepPart {
     Lookup(Arc<LookupStep>),
 }
 
+impl Pipeline {
+    /// The breakers of all systems it calls, each at least once.
+    pub(crate) fn breakers(&self) -> impl Iterator<Item = &Breaker> {
+        let sinks = self.sinks.iter().flat_map(|part| [Some(&part.breaker), part.ledger.as_ref()]);
+        let lookups = self.steps.iter().map(|step| match step {
+            StepPart::Lookup(lookup) => Some(&lookup.breaker),
+            StepPart::Module { .. } => None,
+        });
+        std::iter::once(&self.breaker).chain(sinks.chain(lookups).flatten())
+    }
+}
+
 /// What a dead letter says of the module at fault.
 #[derive(Clone, Debug)]
 pub struct ModuleAbout {
@@ -89,6 +103,12 @@ pub struct SinkPart {
     pub sink: Arc<dyn Sink>,
     /// A send that takes longer has failed with Retry.
     pub timeout: Duration,
+    /// The breaker of the system it writes to.
+    pub breaker: Breaker,
+    /// The breaker of its ledger, if it has one.
+    pub ledger: Option<Breaker>,
+    /// Waits between its tries.
+    pub retry: RetryPolicy,
 }
 
 /// What to do about records that retention removed before they were read.
@@ -119,6 +139,8 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// How often progress is committed.
     pub commit_interval: Duration,
+    /// Any call but a sink's that takes longer has failed with Retry.
+    pub call_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -132,6 +154,7 @@ impl Default for Limits {
             queue_bytes_max: 4 << 20,
             drain_timeout: Duration::from_secs(10),
             commit_interval: Duration::from_millis(250),
+            call_timeout: Duration::from_secs(10),
         }
     }
 }

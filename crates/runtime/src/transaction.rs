@@ -13,7 +13,7 @@ use millrace_core::{Batch, CommitOutcome, NewRecord, Result, States, Transactor}
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    backoff::Backoff,
+    attempts::Attempts,
     flow::{Context, Flow, Halt},
     partitions::Work,
     worker::{Counts, Stage, Worker},
@@ -33,7 +33,6 @@ pub(crate) struct Transactions<'a> {
     committed: i64,
     /// Done, with nothing to be made visible: committed with the next transaction, or by then.
     behind: Option<(i64, Instant)>,
-    backoff: Backoff,
 }
 
 /// Knows whether the transaction holds anything.
@@ -67,17 +66,16 @@ impl<'a> Transactions<'a> {
         let joined: Arc<dyn Transactor> = transactor.clone();
         let pipeline = Arc::new(worker.context.pipeline.within(&joined));
         let context = Context { pipeline, ..worker.context.clone() };
-        let mut backoff = context.backoff();
+        let mut attempts = worker.context.broker_attempts(&PLACE);
         let states = loop {
             context.wait_for_lease().await?;
             match transactor.restore().await {
                 Ok(states) => break states,
-                Err(error) => context.retry_or_halt(PLACE, error, &mut backoff).await?,
+                Err(error) => attempts.failed_or_halt(error).await?,
             }
         };
-        backoff.reset();
         let committed = worker.start;
-        Ok(Transactions { worker, transactor, context, states, committed, behind: None, backoff })
+        Ok(Transactions { worker, transactor, context, states, committed, behind: None })
     }
 
     /// Runs until it is told to drain or fails.
@@ -107,6 +105,7 @@ impl<'a> Transactions<'a> {
     /// Processes a batch until its transaction is committed; gives the steps as they are then.
     async fn process(&mut self, mut flow: Flow, batch: Batch, counts: &mut Counts) -> Result<Flow, Halt> {
         let (first, next_offset) = (batch.records[0].offset, batch.next_offset());
+        let mut attempts = self.worker.context.broker_attempts(&PLACE);
         loop {
             let counted = self.worker.process(&mut flow, batch.clone()).await?;
             let changed = flow.changed_states(&self.states);
@@ -115,7 +114,7 @@ impl<'a> Transactions<'a> {
                 self.note(next_offset).await;
                 return Ok(flow);
             }
-            match self.commit(next_offset, &changed).await? {
+            match self.commit(next_offset, &changed, &mut attempts).await? {
                 CommitOutcome::Committed => {
                     counts.add(&self.context, counted);
                     self.states.extend(changed);
@@ -123,7 +122,7 @@ impl<'a> Transactions<'a> {
                     return Ok(flow);
                 }
                 CommitOutcome::Aborted(error) => {
-                    self.context.retry(PLACE, &error, &mut self.backoff).await?;
+                    attempts.failed(&error, None).await?;
                     flow = self.flow(first).await?;
                 }
             }
@@ -142,30 +141,36 @@ impl<'a> Transactions<'a> {
 
     /// Commits what is behind.
     async fn catch_up(&mut self) -> Result<(), Halt> {
+        let mut attempts = self.worker.context.broker_attempts(&PLACE);
         while let Some((next_offset, _)) = self.behind {
-            match self.commit(next_offset, &States::new()).await? {
+            match self.commit(next_offset, &States::new(), &mut attempts).await? {
                 CommitOutcome::Committed => self.worker.report(next_offset, Stage::Committed).await,
                 CommitOutcome::Aborted(error) => {
-                    self.context.retry(PLACE, &error, &mut self.backoff).await?;
+                    attempts.failed(&error, None).await?;
                 }
             }
         }
         Ok(())
     }
 
-    async fn commit(&mut self, next_offset: i64, changed: &States) -> Result<CommitOutcome, Halt> {
+    /// The log bounds the time of a commit itself: one that is cut off would be undecided.
+    async fn commit(
+        &mut self,
+        next_offset: i64,
+        changed: &States,
+        attempts: &mut Attempts<'_>,
+    ) -> Result<CommitOutcome, Halt> {
         loop {
             self.context.wait_for_lease().await?;
             match self.transactor.commit(next_offset, changed).await {
                 Ok(CommitOutcome::Committed) => {
-                    self.backoff.reset();
                     self.committed = next_offset;
                     self.behind = None;
                     self.context.health.recovered(&self.context.pipeline.name);
                     return Ok(CommitOutcome::Committed);
                 }
                 Ok(aborted) => return Ok(aborted),
-                Err(error) => self.context.retry_or_halt(PLACE, error, &mut self.backoff).await?,
+                Err(error) => attempts.failed_or_halt(error).await?,
             }
         }
     }

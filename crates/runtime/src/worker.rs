@@ -206,13 +206,12 @@ impl Worker {
             );
             context.metrics.dead_letters.with_label_values(&[name, &letter.place.to_string()]).inc();
         }
-        let mut backoff = context.backoff();
-        loop {
-            context.wait_for_lease().await?;
-            match context.pipeline.dead_letters.send(&mut letters).await {
-                Ok(()) => return Ok(count),
-                Err(error) => context.retry_or_halt("dead-letters", error, &mut backoff).await?,
-            }
+        let first = letters[0].origin.clone();
+        let mut attempts = context.broker_attempts(&"dead-letters");
+        while !letters.is_empty() {
+            let sending = context.pipeline.dead_letters.send(&mut letters);
+            attempts.once(Some(&first), sending).await?.map_err(Halt::Fatal)?;
         }
+        Ok(count)
     }
 }

@@ -18,9 +18,9 @@ use millrace_core::{
     StepContext, StepFactory, Subscription, Template, TopicSpec,
 };
 use millrace_runtime::{
-    Clock, DeadLetterQueue, Decode, Format, Gate, Guard, Health, HeldBy, Limits, LookupKind, LookupStep,
-    Metrics, Mode, ModuleAbout, OnGap, Pause, Pipeline, PipelineState, RetryPolicy, SinkPart, Steering,
-    StepPart, Summary, run_fleet, run_pipeline,
+    Breaker, BreakerPolicy, Clock, DeadLetterQueue, Decode, Format, Gate, Guard, Health, HeldBy, Limits,
+    LookupKind, LookupStep, Metrics, Mode, ModuleAbout, OnGap, Pause, Pipeline, PipelineState, RetryPolicy,
+    SinkPart, Steering, StepPart, Summary, run_fleet, run_pipeline,
 };
 use millrace_testkit::memory::{Fault, MemoryBroker, MemoryLookup, MemorySink};
 use tokio::time::Duration;
@@ -35,6 +35,10 @@ fn event(id: u32, event_type: &str, payload: &str) -> String {
     format!(
         r#"{{"eventId":"{id}","eventType":"{event_type}","occurredAt":"2026-01-01T00:00:00Z","payload":{payload}}}"#
     )
+}
+
+fn breaker(endpoint: &str) -> Breaker {
+    Breaker::new(endpoint, BreakerPolicy::default(), 1)
 }
 
 struct Bench {
@@ -69,6 +73,7 @@ impl Bench {
         Pipeline {
             name: GROUP.into(),
             broker,
+            breaker: breaker("broker"),
             subscription: Subscription {
                 topic: TOPIC.into(),
                 group: Some(GROUP.into()),
@@ -87,6 +92,9 @@ impl Bench {
                 id: SinkId { pipeline: GROUP.into(), sink: "memory".into() },
                 sink: self.sink.clone(),
                 timeout: Duration::from_secs(5),
+                breaker: breaker("sink"),
+                ledger: None,
+                retry: RetryPolicy::default(),
             }],
             dead_letters: Arc::new(dead_letters),
             writes_topics: Vec::new(),
@@ -146,6 +154,7 @@ fn followers(store: &Arc<MemoryLookup>, page_members_max: u32) -> LookupStep {
     LookupStep {
         id: "followers".into(),
         store: store.clone(),
+        breaker: breaker("lookup"),
         kind: LookupKind::Members {
             key: Template::parse("followers:{payload.u}").unwrap(),
             page_members_max,

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use millrace_core::{
-    Error, LookBack, Message, Outcome, Rejected, Result, SinkId, Start, Step, StepContext, StepFactory,
+    Error, LookBack, Message, Outcome, Rejected, Result, Sink, SinkId, Start, Step, StepContext, StepFactory,
     Subscription, TopicSpec,
 };
 use millrace_runtime::{
-    Clock, DeadLetterQueue, Decode, Format, Health, Limits, Metrics, Mode, ModuleAbout, OnGap, Pipeline,
-    RetryPolicy, SinkPart, Steering, StepPart, Summary, TopicSink, run_pipeline,
+    Breaker, BreakerPolicy, Clock, DeadLetterQueue, Decode, Format, Health, Limits, Metrics, Mode,
+    ModuleAbout, OnGap, Pipeline, RetryPolicy, SinkPart, Steering, StepPart, Summary, TopicSink,
+    run_pipeline,
 };
 use millrace_testkit::memory::{CommitFault, Fault, MemoryBroker, MemorySink};
 use tokio::time::Duration;
@@ -115,10 +116,19 @@ impl Bench {
         let broker = Arc::new(self.broker.clone());
         let id = |sink: &str| SinkId { pipeline: "p".into(), sink: sink.into() };
         let out = TopicSink::new("out".into(), None, broker.clone()).joining();
-        let timeout = Duration::from_secs(5);
+        let breaker = Breaker::new("memory", BreakerPolicy::default(), 1);
+        let part = |sink: &str, system: Arc<dyn Sink>| SinkPart {
+            id: id(sink),
+            sink: system,
+            timeout: Duration::from_secs(5),
+            breaker: breaker.clone(),
+            ledger: None,
+            retry: RetryPolicy::default(),
+        };
         Pipeline {
             name: "p".into(),
             broker: broker.clone(),
+            breaker: breaker.clone(),
             subscription: Subscription {
                 topic: "in".into(),
                 group: Some("p".into()),
@@ -130,10 +140,7 @@ impl Bench {
             decode: Decode { format: Format::Bytes, events: None },
             on_gap: OnGap::Stop,
             steps: vec![step],
-            sinks: vec![
-                SinkPart { id: id("out"), sink: Arc::new(out), timeout },
-                SinkPart { id: id("beside"), sink: self.beside.clone(), timeout },
-            ],
+            sinks: vec![part("out", Arc::new(out)), part("beside", self.beside.clone())],
             dead_letters: Arc::new(DeadLetterQueue::new("p".into(), spec("in.dlq"), broker.clone(), broker)),
             writes_topics: Vec::new(),
             transactions: true,

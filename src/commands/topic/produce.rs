@@ -167,7 +167,8 @@ async fn send(
     mut chunk: Chunk,
     tally: &mut Tally,
 ) -> Result<(), Failure> {
-    let policy = RetryPolicy { initial: Duration::from_millis(200), max: Duration::from_secs(10) };
+    let (initial, max) = (Duration::from_millis(200), Duration::from_secs(10));
+    let policy = RetryPolicy { initial, max, ..RetryPolicy::default() };
     let mut backoff = Backoff::new(policy, 0);
     loop {
         let mut again = Chunk::new();

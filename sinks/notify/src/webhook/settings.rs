@@ -117,7 +117,7 @@ impl Options {
     }
 
     /// Whom it is for, without the path: that is often a secret.
-    pub(super) fn destination(&self) -> String {
+    pub fn destination(&self) -> String {
         self.url.origin().ascii_serialization()
     }
 }
