@@ -283,6 +283,7 @@ fn limits(pipeline: &PipelinePlan) -> Limits {
         output_bytes_max: bytes(pipeline.in_flight.output_bytes),
         queue_bytes_max: bytes(pipeline.in_flight.queue_bytes),
         drain_timeout: pipeline.drain_timeout,
+        dead_letters_per_minute_max: pipeline.dead_letters_per_minute_max as usize,
         commit_interval: pipeline.commit_interval,
         call_timeout: pipeline.send_timeout,
     }

@@ -1,6 +1,10 @@
 //! Dead letters: the original record, with where and why it failed in `millrace-*` headers.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 use bytes::Bytes;
 use millrace_core::{
@@ -8,7 +12,7 @@ use millrace_core::{
 };
 use tokio::sync::OnceCell;
 
-use crate::{appender::Appender, pipeline::ModuleAbout};
+use crate::{appender::Appender, letter_cap::LetterCap, pipeline::ModuleAbout};
 
 /// The format number in `millrace-format`.
 pub const FORMAT: &str = "1";
@@ -72,6 +76,7 @@ pub struct DeadLetterQueue {
     admin: Arc<dyn Admin>,
     appender: Appender,
     created: Arc<OnceCell<()>>,
+    cap: Arc<Mutex<LetterCap>>,
 }
 
 impl DeadLetterQueue {
@@ -83,7 +88,8 @@ impl DeadLetterQueue {
         producer: Arc<dyn Producer>,
     ) -> Self {
         topic.record_bytes_max += METADATA_BYTES_MAX;
-        DeadLetterQueue { pipeline, topic, admin, appender: Appender::Log(producer), created: Arc::default() }
+        let (appender, created, cap) = (Appender::Log(producer), Arc::default(), Arc::default());
+        DeadLetterQueue { pipeline, topic, admin, appender, created, cap }
     }
 
     /// The same queue, appending within a worker's transaction.
@@ -94,12 +100,18 @@ impl DeadLetterQueue {
             admin: self.admin.clone(),
             appender: Appender::Transaction(transactor.clone()),
             created: self.created.clone(),
+            cap: self.cap.clone(),
         }
     }
 
     /// The topic's name.
     pub fn topic(&self) -> &str {
         &self.topic.name
+    }
+
+    /// How many were written lately, by all workers of the pipeline.
+    pub(crate) fn cap(&self) -> MutexGuard<'_, LetterCap> {
+        self.cap.lock().expect("invariant: nobody panics while holding the cap's lock")
     }
 
     /// Appends the letters and takes out those that are appended; to be called again while some are left.

@@ -19,6 +19,7 @@ mod fleet;
 mod flow;
 mod health;
 mod ledger;
+mod letter_cap;
 mod look_back;
 mod lookup;
 mod metrics;

@@ -137,6 +137,8 @@ pub struct Limits {
     pub queue_bytes_max: usize,
     /// How long work in flight may take to end on shutdown or when a partition is taken away.
     pub drain_timeout: Duration,
+    /// The most dead letters within a minute, in this process; before there are more the pipeline is paused.
+    pub dead_letters_per_minute_max: usize,
     /// How often progress is committed.
     pub commit_interval: Duration,
     /// Any call but a sink's that takes longer has failed with Retry.
@@ -153,6 +155,7 @@ impl Default for Limits {
             output_bytes_max: 4 << 20,
             queue_bytes_max: 4 << 20,
             drain_timeout: Duration::from_secs(10),
+            dead_letters_per_minute_max: 6_000,
             commit_interval: Duration::from_millis(250),
             call_timeout: Duration::from_secs(10),
         }

@@ -7,9 +7,12 @@ use millrace_core::{Batch, Error, Lease, TopicPartition, Transactor};
 use tokio::sync::mpsc;
 
 use crate::{
+    dead_letter::DeadLetter,
     decode::Decoded,
     flow::{Context, Flow, Halt},
+    letter_cap::commonest,
     partitions::{Queue, Work},
+    steering::HeldBy,
     transaction::Transactions,
 };
 
@@ -186,6 +189,7 @@ impl Worker {
         if letters.is_empty() {
             return Ok(0);
         }
+        self.wait_for_cap(&letters).await?;
         let context = &flow.context;
         let name = &*context.pipeline.name;
         for letter in &letters {
@@ -213,5 +217,20 @@ impl Worker {
             attempts.once(Some(&first), sending).await?.map_err(Halt::Fatal)?;
         }
         Ok(count)
+    }
+
+    /// When these would be more dead letters within a minute than the pipeline may write, it is paused before
+    /// they are written; after that they are, and the minute begins again.
+    async fn wait_for_cap(&self, letters: &[DeadLetter]) -> Result<(), Halt> {
+        let pipeline = &self.context.pipeline;
+        let max = pipeline.limits.dead_letters_per_minute_max;
+        if pipeline.dead_letters.cap().take(letters.len(), max) {
+            return Ok(());
+        }
+        let reason =
+            format!("more than {max} dead letters within a minute; of the next ones {}", commonest(letters));
+        self.context.pause(HeldBy::DeadLetters, reason).await?;
+        pipeline.dead_letters.cap().begin_again(letters.len());
+        Ok(())
     }
 }

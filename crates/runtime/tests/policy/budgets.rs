@@ -1,21 +1,15 @@
 //! A call that was tried for as long as its budget allows: a pause, or dead letters.
 
-use millrace_runtime::{Exhausted, HeldBy, RetryPolicy, Steering};
+use millrace_runtime::{Exhausted, HeldBy, RetryPolicy};
 use tokio::time::{Duration, Instant};
 
 use crate::{
     doubles::{Mood, System},
-    stage::{NOW_MS, Stage, breaker, lookup, pass, sink},
+    stage::{NOW_MS, Stage, breaker, lookup, pass, paused, sink},
 };
 
 fn budget(seconds: u64, exhausted: Exhausted) -> RetryPolicy {
     RetryPolicy { budget: Some(Duration::from_secs(seconds)), exhausted, ..RetryPolicy::default() }
-}
-
-async fn paused(steering: &Steering) {
-    let mut changes = steering.watch();
-    let wait = changes.wait_for(Option::is_some);
-    tokio::time::timeout(Duration::from_secs(3_600), wait).await.expect("in time").unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,5 +4,6 @@
 
 mod breakers;
 mod budgets;
+mod caps;
 mod doubles;
 mod stage;

@@ -159,3 +159,10 @@ pub async fn pass(time: Duration) {
     let never = std::future::pending::<()>();
     let _ = timeout(time, never).await;
 }
+
+/// Waits until somebody has paused the pipeline; an hour of paused time at most.
+pub async fn paused(steering: &Steering) {
+    let mut changes = steering.watch();
+    let wait = changes.wait_for(Option::is_some);
+    timeout(Duration::from_secs(3_600), wait).await.expect("in time").unwrap();
+}
