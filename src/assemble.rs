@@ -6,9 +6,7 @@ use millrace_config::{
     BreakerPlan, ExhaustedPolicy, GapPolicy, LookupPlan, LookupQuery, ModulePlan, ModuleSource, Output,
     PipelinePlan, Plan, RecordFormat, RetryPlan, SinkPlan, StepPlan,
 };
-use millrace_core::{
-    Admin, Broker, Error, Ledger, Lookup, Sink, SinkId, Start, Store, Subscription, TopicSpec,
-};
+use millrace_core::{Broker, Error, Ledger, Lookup, Sink, SinkId, Start, Store, Subscription, TopicSpec};
 use millrace_engine::{ModuleOptions, SmartEngine};
 use millrace_runtime::{
     Breaker, BreakerPolicy, Clock, DeadLetterQueue, Decode, Exhausted, Format, Guard, GuardedLedger, Limits,
@@ -101,17 +99,24 @@ impl Systems {
         self.breaker(format!("store {name}"), policy)
     }
 
-    /// A pipeline, ready to run.
+    /// A pipeline with all its sinks, isolated or not.
     pub async fn pipeline(&mut self, plan: &Plan, pipeline: &PipelinePlan) -> Result<Pipeline, Error> {
-        let broker = self.broker(plan, &pipeline.from.broker)?;
-        let name: Arc<str> = pipeline.name.as_str().into();
-        let admin: Arc<dyn Admin> = broker.admin();
-        let dead_letters = DeadLetterQueue::new(
-            name.clone(),
-            pipeline.dead_letters.clone(),
-            admin,
-            broker.producer().await?,
-        );
+        let steps = self.steps(plan, pipeline).await?;
+        self.lane(plan, pipeline, steps, None, &pipeline.sinks.iter().collect::<Vec<_>>()).await
+    }
+
+    /// The lanes of a pipeline, ready to run: the main one, and one for each isolated sink.
+    pub async fn lanes(&mut self, plan: &Plan, pipeline: &PipelinePlan) -> Result<Vec<Pipeline>, Error> {
+        let steps = self.steps(plan, pipeline).await?;
+        let (isolated, others): (Vec<_>, Vec<_>) = pipeline.sinks.iter().partition(|sink| sink.isolated);
+        let mut lanes = vec![self.lane(plan, pipeline, steps.clone(), None, &others).await?];
+        for sink in isolated {
+            lanes.push(self.lane(plan, pipeline, steps.clone(), Some(sink), &[sink]).await?);
+        }
+        Ok(lanes)
+    }
+
+    async fn steps(&mut self, plan: &Plan, pipeline: &PipelinePlan) -> Result<Vec<StepPart>, Error> {
         let mut steps = Vec::with_capacity(pipeline.steps.len());
         for step in &pipeline.steps {
             steps.push(match step {
@@ -119,17 +124,37 @@ impl Systems {
                 StepPlan::Lookup(lookup) => StepPart::Lookup(Arc::new(self.lookup(plan, lookup).await?)),
             });
         }
-        let mut sinks = Vec::with_capacity(pipeline.sinks.len());
+        Ok(steps)
+    }
+
+    /// A lane with these sinks; `isolated` is the one that it is for.
+    async fn lane(
+        &mut self,
+        plan: &Plan,
+        pipeline: &PipelinePlan,
+        steps: Vec<StepPart>,
+        isolated: Option<&SinkPlan>,
+        sinks: &[&SinkPlan],
+    ) -> Result<Pipeline, Error> {
+        let broker = self.broker(plan, &pipeline.from.broker)?;
+        let name: Arc<str> = pipeline.name.as_str().into();
+        let (letters, admin) = (pipeline.dead_letters.clone(), broker.admin());
+        let mut dead_letters = DeadLetterQueue::new(name.clone(), letters, admin, broker.producer().await?);
+        let lane: Option<Arc<str>> = isolated.map(|sink| sink.id.as_str().into());
+        if let Some(lane) = &lane {
+            dead_letters = dead_letters.of_lane(lane.clone());
+        }
+        let mut parts = Vec::with_capacity(sinks.len());
         let mut writes_topics = vec![pipeline.dead_letters.name.clone()];
-        for sink in &pipeline.sinks {
+        for sink in sinks {
             if let Output::Topic { topic, .. } = &sink.output {
                 writes_topics.push(topic.clone());
             }
             let id = SinkId { pipeline: name.clone(), sink: sink.id.as_str().into() };
-            sinks.push(self.sink(plan, sink, id, pipeline.send_timeout).await?);
+            parts.push(self.sink(plan, sink, id, pipeline.send_timeout).await?);
         }
         Ok(Pipeline {
-            subscription: subscription(pipeline),
+            subscription: subscription(pipeline, lane.as_deref()),
             decode: Decode {
                 format: match pipeline.from.format {
                     RecordFormat::Json => Format::Json,
@@ -143,11 +168,12 @@ impl Systems {
             },
             limits: limits(pipeline),
             retry: retry(pipeline.retry),
-            name,
+            name: lane.as_ref().map_or_else(|| name.clone(), |sink| format!("{name}/{sink}").into()),
+            lane,
             breaker: self.broker_breaker(plan, &pipeline.from.broker),
             broker,
             steps,
-            sinks,
+            sinks: parts,
             dead_letters: Arc::new(dead_letters),
             writes_topics,
             steering: Steering::default(),
@@ -262,11 +288,12 @@ fn retry(plan: RetryPlan) -> RetryPolicy {
     }
 }
 
-/// What a pipeline reads, as its group.
-fn subscription(pipeline: &PipelinePlan) -> Subscription {
+/// What a pipeline reads, as its group or as that of one of its lanes.
+fn subscription(pipeline: &PipelinePlan, lane: Option<&str>) -> Subscription {
+    let name = &pipeline.name;
     Subscription {
         topic: pipeline.from.topic.clone(),
-        group: Some(pipeline.name.clone()),
+        group: Some(lane.map_or_else(|| name.clone(), |sink| format!("{name}.{sink}"))),
         partitions: None,
         start: Start::Beginning,
         prefetch_bytes_max: bytes(pipeline.in_flight.prefetch_bytes),

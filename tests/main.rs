@@ -6,11 +6,13 @@
 //! - `modules`: modules of others, good and bad
 //! - `rebalance`: processes on Kafka that come, go and come back while records flow
 //! - `hostile`: malformed records become dead letters and nothing else is held up
+//! - `isolation`: a sink that is away stops no other one, and misses nothing
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 mod cli;
 mod demo;
 mod hostile;
+mod isolation;
 mod modules;
 mod rebalance;
 mod social;

@@ -80,7 +80,7 @@ async fn play(args: &DemoArgs, dir: &Path, shutdown: &CancellationToken) -> Resu
         broker = Some(of_topic);
     }
     for pipeline in plan.pipelines.values() {
-        pipelines.push(Arc::new(systems.pipeline(&plan, pipeline).await?));
+        pipelines.extend(systems.lanes(&plan, pipeline).await?.into_iter().map(Arc::new));
     }
     let broker = broker.expect("invariant: the shipped pipelines declare topics");
     let stage =

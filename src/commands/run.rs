@@ -30,7 +30,8 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let shown = names.clone();
     let mut pipelines = Vec::with_capacity(names.len());
     for name in names {
-        pipelines.push(Arc::new(systems.pipeline(&plan, &plan.pipelines[name.as_str()]).await?));
+        let lanes = systems.lanes(&plan, &plan.pipelines[name.as_str()]).await?;
+        pipelines.extend(lanes.into_iter().map(Arc::new));
     }
     let shutdown = CancellationToken::new();
     let served = CancellationToken::new();
@@ -40,7 +41,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
         let address = http::serve(&args.listen, metrics.clone(), health.clone(), served.clone()).await?;
         say(&format!(
             "millrace: {} running, metrics on http://{address}/metrics",
-            counted(pipelines.len() as u64, "pipeline")
+            counted(shown.len() as u64, "pipeline")
         ));
     }
     let clock = Clock::system();

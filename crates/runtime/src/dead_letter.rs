@@ -72,6 +72,7 @@ pub struct DeadLetter {
 /// Writes the dead letters of one pipeline. The topic is created with the first one.
 pub struct DeadLetterQueue {
     pipeline: Arc<str>,
+    lane: Option<Arc<str>>,
     topic: TopicSpec,
     admin: Arc<dyn Admin>,
     appender: Appender,
@@ -89,13 +90,20 @@ impl DeadLetterQueue {
     ) -> Self {
         topic.record_bytes_max += METADATA_BYTES_MAX;
         let (appender, created, cap) = (Appender::Log(producer), Arc::default(), Arc::default());
-        DeadLetterQueue { pipeline, topic, admin, appender, created, cap }
+        DeadLetterQueue { pipeline, topic, admin, lane: None, appender, created, cap }
+    }
+
+    /// As the queue of the lane that feeds this sink alone.
+    #[must_use]
+    pub fn of_lane(self, sink: Arc<str>) -> Self {
+        DeadLetterQueue { lane: Some(sink), ..self }
     }
 
     /// The same queue, appending within a worker's transaction.
     pub(crate) fn within(&self, transactor: &Arc<dyn Transactor>) -> Self {
         DeadLetterQueue {
             pipeline: self.pipeline.clone(),
+            lane: self.lane.clone(),
             topic: self.topic.clone(),
             admin: self.admin.clone(),
             appender: Appender::Transaction(transactor.clone()),
@@ -159,6 +167,9 @@ impl DeadLetterQueue {
             ("millrace-first-failed-at", letter.first_failed_ms.to_string()),
             ("millrace-last-failed-at", letter.last_failed_ms.to_string()),
         ]);
+        if let Some(sink) = &self.lane {
+            fields.insert("millrace-lane", sink.to_string());
+        }
         if let Some(about) = &letter.module {
             fields.insert("millrace-module", about.module.to_string());
             fields.insert("millrace-module-sha256", about.digest.to_string());

@@ -116,8 +116,8 @@ impl Context {
 impl Flow {
     /// Opens the stages for one partition.
     pub(crate) fn open(context: Context) -> Result<Self, Error> {
-        let step_context =
-            StepContext { pipeline: context.pipeline.name.clone(), partition: context.partition };
+        let pipeline = context.pipeline.configured_name().into();
+        let step_context = StepContext { pipeline, partition: context.partition };
         let mut stages = Vec::with_capacity(context.pipeline.steps.len());
         for part in &context.pipeline.steps {
             stages.push(match part {

@@ -208,7 +208,8 @@ async fn open(
         match rendered {
             Err(error) => flow.reject(message.origin.clone(), step.place(), &error, None),
             Ok((key, guard)) => {
-                let mut guard = guard.map(|id| format!("{}/{}/{id}", flow.context.pipeline.name, step.id));
+                let name = flow.context.pipeline.configured_name();
+                let mut guard = guard.map(|id| format!("{name}/{}/{id}", step.id));
                 let closes = step.guard.as_ref().is_some_and(|g| LookupStep::lists(&g.closed_by, &message));
                 if closes {
                     closing.extend(guard.take());

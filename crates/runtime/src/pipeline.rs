@@ -13,8 +13,10 @@ use crate::{
 /// Everything one pipeline needs to run.
 #[derive(Clone)]
 pub struct Pipeline {
-    /// Its name; the consumer group and all metrics carry it.
+    /// What health, metrics, logs and reports call it: the pipeline's name; for a lane with `/` and its sink's id.
     pub name: Arc<str>,
+    /// The isolated sink that this lane feeds, with progress of its own; none: the main lane, with all others.
+    pub lane: Option<Arc<str>>,
     /// Where it reads.
     pub broker: Arc<dyn Broker>,
     /// The broker's breaker.
@@ -74,6 +76,12 @@ pub enum StepPart {
 }
 
 impl Pipeline {
+    /// The name in the file, which is part of identities: a lane has its pipeline's.
+    pub fn configured_name(&self) -> &str {
+        let own = self.lane.as_ref().and_then(|sink| self.name.strip_suffix(&**sink)?.strip_suffix('/'));
+        own.unwrap_or(&self.name)
+    }
+
     /// The breakers of all systems it calls, each at least once.
     pub(crate) fn breakers(&self) -> impl Iterator<Item = &Breaker> {
         let sinks = self.sinks.iter().flat_map(|part| [Some(&part.breaker), part.ledger.as_ref()]);

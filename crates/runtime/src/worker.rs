@@ -171,6 +171,8 @@ impl Worker {
             match self.context.pipeline.decode.decode(record) {
                 Decoded::Message(message) => messages.push(message),
                 Decoded::Skipped => skipped += 1,
+                // Decoding depends on the record alone: the main lane buries it.
+                Decoded::Rejected(..) if self.context.pipeline.lane.is_some() => {}
                 Decoded::Rejected(origin, error) => {
                     flow.reject(origin, crate::dead_letter::Place::Decode, &error, None);
                 }

@@ -72,6 +72,7 @@ impl Bench {
         let dead_letters = DeadLetterQueue::new(GROUP.into(), topic, broker.clone(), broker.clone());
         Pipeline {
             name: GROUP.into(),
+            lane: None,
             broker,
             breaker: breaker("broker"),
             subscription: Subscription {

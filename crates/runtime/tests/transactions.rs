@@ -127,6 +127,7 @@ impl Bench {
         };
         Pipeline {
             name: "p".into(),
+            lane: None,
             broker: broker.clone(),
             breaker: breaker.clone(),
             subscription: Subscription {

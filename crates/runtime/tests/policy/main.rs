@@ -6,4 +6,5 @@ mod breakers;
 mod budgets;
 mod caps;
 mod doubles;
+mod lanes;
 mod stage;

@@ -65,6 +65,7 @@ impl Stage {
         let queue = DeadLetterQueue::new(name.into(), topic, broker.clone(), Arc::new(gate));
         Pipeline {
             name: name.into(),
+            lane: None,
             broker,
             breaker: breaker("broker main"),
             subscription: Subscription {
