@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     args::RunArgs,
     assemble::Systems,
+    control::Boards,
     http, plan, registry,
     report::{Failure, counted, grouped, is_closed_pipe, say},
     signals::Signals,
@@ -27,13 +28,18 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let signals = Signals::listen()?;
     let mut systems = Systems::new()?;
     let shown = names.clone();
+    let (metrics, health, clock) = (Metrics::new(), Health::default(), Clock::system());
+    let mut boards = Boards::new(health.clone(), metrics.clone(), clock.clone());
     let mut pipelines = Vec::with_capacity(names.len());
     for name in names {
-        pipelines.push(Arc::new(systems.pipeline(&plan, &plan.pipelines[name.as_str()]).await?));
+        let planned = &plan.pipelines[name.as_str()];
+        let mut pipeline = systems.pipeline(&plan, planned).await?;
+        let broker = &planned.from.broker;
+        pipeline.steering = boards.steering(systems.control(&plan, broker)?, broker, &pipeline.name);
+        pipelines.push(Arc::new(pipeline));
     }
     let shutdown = CancellationToken::new();
     let served = CancellationToken::new();
-    let (metrics, health) = (Metrics::new(), Health::default());
     let mode = if args.until_end { Mode::UntilEnd } else { Mode::Forever };
     if args.listen != "off" && !(args.until_end && port_is_taken(&args.listen).await) {
         let address = http::serve(&args.listen, metrics.clone(), health.clone(), served.clone()).await?;
@@ -42,10 +48,13 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
             counted(pipelines.len() as u64, "pipeline")
         ));
     }
-    let clock = Clock::system();
     let progress =
         (args.until_end && stderr().is_terminal()).then(|| tokio::spawn(progress(metrics.clone(), shown)));
-    let work = run_fleet(pipelines, mode, &metrics, &health, &clock, &shutdown);
+    let work = async {
+        let report = run_fleet(pipelines, mode, &metrics, &health, &clock, &shutdown).await;
+        boards.close().await;
+        report
+    };
     let report = signals.guard(&shutdown, work).await;
     if let Some(progress) = progress {
         progress.abort();
@@ -80,8 +89,8 @@ async fn port_is_taken(listen: &str) -> bool {
     }
 }
 
-/// The pipelines to run, in the order of the file.
-fn selected(plan: &Plan, only: &[String]) -> Result<Vec<String>, Failure> {
+/// The pipelines of these names, in the order of the file; all where none is named.
+pub(super) fn selected(plan: &Plan, only: &[String]) -> Result<Vec<String>, Failure> {
     for name in only {
         if !plan.pipelines.contains_key(name) {
             let known: Vec<&str> = plan.pipelines.keys().map(String::as_str).collect();
