@@ -39,6 +39,12 @@ pub enum Command {
     Test(TestArgs),
     /// Run pipelines
     Run(RunArgs),
+    /// Show how every pipeline is doing, in whatever process it runs
+    Status(StatusArgs),
+    /// Hold pipelines, in all processes and across restarts, until they are resumed
+    Pause(PauseArgs),
+    /// Let pipelines go on that are held
+    Resume(ResumeArgs),
     /// Create, list, fill and read topics
     #[command(subcommand)]
     Topic(TopicCommand),
@@ -115,6 +121,42 @@ pub struct RunArgs {
     /// Where /metrics, /healthz and /readyz are served; 'off' for nowhere
     #[arg(long, default_value = "127.0.0.1:9464", value_name = "ADDR")]
     pub listen: String,
+}
+
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub at: FileArgs,
+    /// Show it again every 2 seconds
+    #[arg(long)]
+    pub watch: bool,
+    /// How long one broker may take to answer, in milliseconds
+    #[arg(long, default_value_t = 10_000, value_name = "MS")]
+    pub timeout_ms: u64,
+}
+
+#[derive(Args, Debug)]
+pub struct PauseArgs {
+    #[command(flatten)]
+    pub at: FileArgs,
+    /// The pipelines
+    #[arg(value_name = "PIPELINE", required = true)]
+    pub names: Vec<String>,
+    /// Why, for those who see it in 'status'
+    #[arg(long, default_value = "no reason given", value_name = "TEXT")]
+    pub reason: String,
+}
+
+#[derive(Args, Debug)]
+pub struct ResumeArgs {
+    #[command(flatten)]
+    pub at: FileArgs,
+    /// The pipelines
+    #[arg(value_name = "PIPELINE", required_unless_present = "all")]
+    pub names: Vec<String>,
+    /// Every pipeline of the file
+    #[arg(long, conflicts_with = "names")]
+    pub all: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -210,4 +252,16 @@ pub struct DoctorArgs {
     /// How long one system may take to answer, in milliseconds
     #[arg(long, default_value_t = 5_000, value_name = "MS")]
     pub timeout_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn no_command_contradicts_itself() {
+        Cli::command().debug_assert();
+    }
 }

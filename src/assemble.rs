@@ -58,6 +58,12 @@ impl Systems {
         Ok(broker)
     }
 
+    /// The broker that a pipeline reads from, and its control topic.
+    pub fn control(&mut self, plan: &Plan, name: &str) -> Result<(Arc<dyn Broker>, String), Error> {
+        let system = plan.brokers.get(name).expect("invariant: a checked plan names only brokers it has");
+        Ok((self.broker(plan, name)?, registry::control_topic(system)?))
+    }
+
     /// The store of that name.
     pub async fn store(&mut self, plan: &Plan, name: &str) -> Result<Arc<dyn Store>, Error> {
         if let Some(open) = self.stores.get(name) {

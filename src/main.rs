@@ -3,6 +3,7 @@
 mod args;
 mod assemble;
 mod commands;
+mod control;
 mod demo;
 mod http;
 mod offline;

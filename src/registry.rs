@@ -152,6 +152,14 @@ pub fn open_broker(system: &SystemPlan) -> Result<Arc<dyn Broker>, Error> {
     }
 }
 
+/// The topic of a broker that operators and processes share.
+pub fn control_topic(system: &SystemPlan) -> Result<String, Error> {
+    match system.kind_name {
+        "kafka" => Ok(options(system, millrace_kafka::Options::read)?.own_topic("control")),
+        _ => Ok("millrace.control".to_owned()),
+    }
+}
+
 /// Opens a store. Connects at the first use.
 pub async fn open_store(system: &SystemPlan) -> Result<Arc<dyn Store>, Error> {
     match system.kind_name {

@@ -1,6 +1,7 @@
 //! The integration tests of the program, one binary. Each drives the real `millrace`.
 //!
 //! - `cli`: what each command prints and how it ends
+//! - `control`: status, pause and resume
 //! - `demo`: the demo from start to end
 //! - `social`: a social network's events to feeds, posts, search and counters, embedded and on real servers
 //! - `modules`: modules of others, good and bad
@@ -10,6 +11,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 mod cli;
+mod control;
 mod demo;
 mod hostile;
 mod isolation;

@@ -5,8 +5,10 @@ mod completions;
 mod demo;
 mod doctor;
 mod golden;
+mod pause;
 mod run;
 mod schema;
+mod status;
 mod topic;
 
 use crate::{args::Command, report::Failure};
@@ -19,6 +21,9 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Schema => schema::run(),
         Command::Test(args) => golden::run(&args).await,
         Command::Run(args) => run::run(args).await,
+        Command::Status(args) => status::run(&args).await,
+        Command::Pause(args) => pause::pause(&args).await,
+        Command::Resume(args) => pause::resume(&args).await,
         Command::Topic(command) => topic::run(command).await,
         Command::Doctor(args) => doctor::run(&args).await,
         Command::Completions { shell } => completions::run(shell),

@@ -8,7 +8,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressFinish};
 use millrace_config::Plan;
 use millrace_core::settings::did_you_mean;
-use millrace_runtime::{Clock, FleetReport, Health, Metrics, Mode, run_fleet};
+use millrace_runtime::{Clock, FleetReport, Health, Metrics, Mode, Pipeline, run_fleet};
 use serde_json::{Value, json};
 use tokio::time::{Duration, interval};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     args::RunArgs,
     assemble::Systems,
+    control::Boards,
     http, plan, registry,
     report::{Failure, counted, grouped, is_closed_pipe, say},
     signals::Signals,
@@ -28,14 +29,19 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let signals = Signals::listen()?;
     let mut systems = Systems::new()?;
     let shown = names.clone();
+    let (metrics, health, clock) = (Metrics::new(), Health::default(), Clock::system());
+    let mut boards = Boards::new(health.clone(), metrics.clone(), clock.clone());
     let mut pipelines = Vec::with_capacity(names.len());
     for name in names {
-        let lanes = systems.lanes(&plan, &plan.pipelines[name.as_str()]).await?;
-        pipelines.extend(lanes.into_iter().map(Arc::new));
+        let planned = &plan.pipelines[name.as_str()];
+        let broker = &planned.from.broker;
+        let steering = boards.steering(systems.control(&plan, broker)?, broker, &name.as_str().into());
+        for lane in systems.lanes(&plan, planned).await? {
+            pipelines.push(Arc::new(Pipeline { steering: steering.clone(), ..lane }));
+        }
     }
     let shutdown = CancellationToken::new();
     let served = CancellationToken::new();
-    let (metrics, health) = (Metrics::new(), Health::default());
     let mode = if args.until_end { Mode::UntilEnd } else { Mode::Forever };
     if args.listen != "off" && !(args.until_end && port_is_taken(&args.listen).await) {
         let address = http::serve(&args.listen, metrics.clone(), health.clone(), served.clone()).await?;
@@ -44,10 +50,13 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
             counted(shown.len() as u64, "pipeline")
         ));
     }
-    let clock = Clock::system();
     let progress =
         (args.until_end && stderr().is_terminal()).then(|| tokio::spawn(progress(metrics.clone(), shown)));
-    let work = run_fleet(pipelines, mode, &metrics, &health, &clock, &shutdown);
+    let work = async {
+        let report = run_fleet(pipelines, mode, &metrics, &health, &clock, &shutdown).await;
+        boards.close().await;
+        report
+    };
     let report = signals.guard(&shutdown, work).await;
     if let Some(progress) = progress {
         progress.abort();
@@ -82,8 +91,8 @@ async fn port_is_taken(listen: &str) -> bool {
     }
 }
 
-/// The pipelines to run, in the order of the file.
-fn selected(plan: &Plan, only: &[String]) -> Result<Vec<String>, Failure> {
+/// The pipelines of these names, in the order of the file; all where none is named.
+pub(super) fn selected(plan: &Plan, only: &[String]) -> Result<Vec<String>, Failure> {
     for name in only {
         if !plan.pipelines.contains_key(name) {
             let known: Vec<&str> = plan.pipelines.keys().map(String::as_str).collect();

@@ -144,6 +144,11 @@ pub(crate) struct Sasl {
 }
 
 impl Options {
+    /// The topic of that name which Millrace keeps for itself, beside its consumer groups.
+    pub fn own_topic(&self, name: &str) -> String {
+        format!("{}{name}", self.group_prefix)
+    }
+
     /// Reads checked settings. None when a problem was added, or had been reported by the check.
     pub fn read(settings: &Settings, problems: &mut Problems) -> Option<Self> {
         let mut reader = Reader { settings, problems, sound: true };

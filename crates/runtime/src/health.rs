@@ -105,7 +105,8 @@ pub struct Health {
 }
 
 impl Health {
-    pub(crate) fn set(&self, pipeline: &Arc<str>, state: PipelineState) {
+    /// Notes the state of a pipeline.
+    pub fn set(&self, pipeline: &Arc<str>, state: PipelineState) {
         self.lock().insert(pipeline.clone(), state);
     }
 

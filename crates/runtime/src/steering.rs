@@ -74,9 +74,10 @@ impl fmt::Debug for Steering {
 }
 
 impl Steering {
-    /// A handle whose pipeline waits for the gate before it begins.
-    pub fn behind(gate: Arc<dyn Gate>) -> Self {
-        Steering { gate: Some(gate), ..Steering::default() }
+    /// The same handle for a pipeline that waits for the gate before it begins.
+    #[must_use]
+    pub fn behind(self, gate: Arc<dyn Gate>) -> Self {
+        Steering { gate: Some(gate), ..self }
     }
 
     /// Whether the pipeline may begin, or begin held.

@@ -7,7 +7,7 @@ mod sinks;
 use std::{
     collections::HashSet,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -491,7 +491,7 @@ async fn a_pause_ends_what_is_in_flight_and_holds_the_rest() {
 }
 
 /// Knows of a pause at the second time it is asked.
-struct Late(Mutex<Option<Steering>>, AtomicBool);
+struct Late(Steering, AtomicBool);
 
 #[async_trait]
 impl Gate for Late {
@@ -499,7 +499,7 @@ impl Gate for Late {
         if !self.1.swap(true, Ordering::Relaxed) {
             return Err(Error::retry("control topic", "away"));
         }
-        self.0.lock().unwrap().as_ref().unwrap().pause(pause());
+        self.0.pause(pause());
         Ok(())
     }
 }
@@ -508,10 +508,9 @@ impl Gate for Late {
 async fn a_pipeline_that_starts_paused_takes_nothing_in() {
     let bench = Bench::new(2, 10);
     bench.broker.append(TOPIC, 0, [event(1, CREATED, "{}")]);
-    let gate = Arc::new(Late(Mutex::default(), AtomicBool::default()));
-    let steering = Steering::behind(gate.clone());
-    *gate.0.lock().unwrap() = Some(steering.clone());
-    let pipeline = Pipeline { steering: steering.clone(), ..bench.pipeline(Vec::new()) };
+    let steering = Steering::default();
+    let gate = Arc::new(Late(steering.clone(), AtomicBool::default()));
+    let pipeline = Pipeline { steering: steering.clone().behind(gate), ..bench.pipeline(Vec::new()) };
     let run = bench.run(pipeline, Mode::Forever);
     let watch = async {
         a_minute().await;

@@ -1,0 +1,116 @@
+//! `millrace pause` and `millrace resume`: writes to the board what every process then does.
+
+use std::{
+    collections::BTreeMap,
+    io::{Write, stdout},
+};
+
+use millrace_config::Plan;
+use millrace_control::{Board, PauseEntry, pause_key};
+use millrace_runtime::{Clock, HeldBy};
+use serde_json::{Value, json};
+
+use super::run::selected;
+use crate::{
+    args::{PauseArgs, ResumeArgs},
+    assemble::Systems,
+    plan,
+    report::Failure,
+};
+
+/// The longest reason, in bytes.
+const REASON_BYTES_MAX: usize = 500;
+
+/// What became of a pipeline, for people and for programs.
+struct Done {
+    pipeline: String,
+    changed: bool,
+    says: String,
+}
+
+pub async fn pause(args: &PauseArgs) -> Result<(), Failure> {
+    let plan = plan::load(&args.at)?;
+    let names = selected(&plan, &args.names)?;
+    if args.reason.len() > REASON_BYTES_MAX || args.reason.chars().any(char::is_control) {
+        return Err(Failure::input(format!("a reason is one line of at most {REASON_BYTES_MAX} bytes")));
+    }
+    let mut boards = BoardsOf::new()?;
+    let mut done = Vec::new();
+    for pipeline in names {
+        let board = boards.of(&plan, &pipeline).await?;
+        let key = pause_key(&pipeline);
+        let (changed, says) = match board.get(&key) {
+            Some(entry) => match entry.read::<PauseEntry>() {
+                Ok(pause) => (false, format!("was paused already by {}: {}", pause.by, pause.reason)),
+                Err(error) => (false, format!("was paused already: {}", error.chain())),
+            },
+            None => {
+                let entry = json!({
+                    "by": HeldBy::Operator.name(), "reason": args.reason, "since_ms": Clock::system().now_ms(),
+                });
+                board.put(&[(key, Some(entry))]).await?;
+                (true, "paused".to_owned())
+            }
+        };
+        done.push(Done { pipeline, changed, says });
+    }
+    print(&done, args.at.json)
+}
+
+pub async fn resume(args: &ResumeArgs) -> Result<(), Failure> {
+    let plan = plan::load(&args.at)?;
+    let names = selected(&plan, &args.names)?;
+    let mut boards = BoardsOf::new()?;
+    let mut done = Vec::new();
+    for pipeline in names {
+        let board = boards.of(&plan, &pipeline).await?;
+        let key = pause_key(&pipeline);
+        let changed = board.get(&key).is_some();
+        if changed {
+            board.put(&[(key, None)]).await?;
+        } else if args.all {
+            continue;
+        }
+        let says = if changed { "resumed" } else { "was not paused" };
+        done.push(Done { pipeline, changed, says: says.to_owned() });
+    }
+    print(&done, args.at.json)
+}
+
+/// The boards of the brokers, each opened once.
+struct BoardsOf {
+    systems: Systems,
+    open: BTreeMap<String, Board>,
+}
+
+impl BoardsOf {
+    fn new() -> Result<Self, Failure> {
+        Ok(BoardsOf { systems: Systems::new()?, open: BTreeMap::new() })
+    }
+
+    async fn of(&mut self, plan: &Plan, pipeline: &str) -> Result<&Board, Failure> {
+        let name = &plan.pipelines[pipeline].from.broker;
+        if !self.open.contains_key(name) {
+            let (broker, topic) = self.systems.control(plan, name)?;
+            let board = Board::open(&*broker, &topic).await?;
+            self.open.insert(name.clone(), board);
+        }
+        Ok(&self.open[name])
+    }
+}
+
+fn print(done: &[Done], as_json: bool) -> Result<(), Failure> {
+    let mut out = stdout().lock();
+    if as_json {
+        let list: Vec<Value> = done
+            .iter()
+            .map(|done| json!({ "pipeline": done.pipeline, "changed": done.changed, "result": done.says }))
+            .collect();
+        writeln!(out, "{}", Value::from(list))?;
+        return Ok(());
+    }
+    for Done { pipeline, says, .. } in done {
+        writeln!(out, "{pipeline}: {says}")?;
+    }
+    Ok(())
+}

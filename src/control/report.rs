@@ -1,0 +1,211 @@
+//! What a process tells of its pipelines, and when: at once when a state changes, soon when anything else does,
+//! and every so often that it lives.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use millrace_control::{
+    BreakerEntry, Entry, ErrorEntry, ProcessEntry, WorkerEntry, worker_key, worker_of_key,
+};
+use millrace_runtime::{Health, Metrics, PipelineState, Steering};
+use serde_json::Value;
+
+/// How long a change that is no change of state may wait.
+const CHANGED_MS: i64 = 2_000;
+
+/// How often a process says that nothing has changed.
+const SAME_MS: i64 = 10_000;
+
+/// Entries of processes that have been gone for so long are removed.
+const FORGET_MS: i64 = 3_600_000;
+
+/// What a board is told by this process.
+pub struct Reporter {
+    /// Names the process on boards.
+    id: String,
+    process: ProcessEntry,
+    health: Health,
+    metrics: Metrics,
+    told: BTreeMap<Arc<str>, WorkerEntry>,
+}
+
+/// Writes: keys with their new values, or none to remove them.
+pub type News = Vec<(String, Option<Value>)>;
+
+impl Reporter {
+    /// Nothing was told yet.
+    pub fn new(health: Health, metrics: Metrics) -> Self {
+        let system = rustix::system::uname();
+        let process = ProcessEntry {
+            host: system.nodename().to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let id = format!("{:08x}", rand::random::<u32>());
+        Reporter { id, process, health, metrics, told: BTreeMap::new() }
+    }
+
+    /// What is to be told now of these pipelines.
+    pub fn due(&mut self, pipelines: &BTreeSet<Arc<str>>, now_ms: i64) -> News {
+        let mut news = News::new();
+        for (name, entry) in self.now(pipelines, now_ms) {
+            let due = self.told.get(&name).is_none_or(|told| {
+                let age_ms = now_ms.saturating_sub(told.at_ms);
+                let same = WorkerEntry { at_ms: told.at_ms, ..entry.clone() } == *told;
+                // A clock that went back must not silence the process.
+                told.state != entry.state || age_ms < 0 || age_ms >= if same { SAME_MS } else { CHANGED_MS }
+            });
+            if due {
+                news.push((worker_key(&self.id, &name), Some(json(&entry))));
+                self.told.insert(name, entry);
+            }
+        }
+        news
+    }
+
+    /// What was told last did not arrive: it is due again.
+    pub fn untold(&mut self) {
+        for told in self.told.values_mut() {
+            told.at_ms = 0;
+        }
+    }
+
+    /// What is told at the end: pipelines that failed are left to be seen, all others removed. One that is held
+    /// has not failed, whatever its run said.
+    pub fn last_words(&mut self, pipelines: &BTreeMap<Arc<str>, Steering>, now_ms: i64) -> News {
+        let names = pipelines.keys().cloned().collect();
+        let last = self.now(&names, now_ms).into_iter().map(|(name, entry)| {
+            let held = pipelines.get(pipeline_of(&name)).is_some_and(|steering| steering.paused().is_some());
+            let failed = entry.state == "failed" && !held;
+            let entry = failed.then(|| json(&WorkerEntry { ended: true, ..entry }));
+            (worker_key(&self.id, &name), entry)
+        });
+        last.collect()
+    }
+
+    /// Removes what is out of date: what processes have left that are long gone, and the failures of these
+    /// pipelines, which run again.
+    pub fn outdated(
+        &self,
+        pipelines: &BTreeSet<Arc<str>>,
+        entries: &BTreeMap<String, Entry>,
+        now_ms: i64,
+    ) -> News {
+        let mut news = News::new();
+        for (key, entry) in entries {
+            let Some((_, name)) = worker_of_key(key) else { continue };
+            // What cannot be read is of a newer program, whose matter it is.
+            let Ok(worker) = entry.read::<WorkerEntry>() else { continue };
+            let forgotten = worker.at_ms < now_ms.saturating_sub(FORGET_MS);
+            if forgotten || (worker.ended && pipelines.contains(pipeline_of(name))) {
+                news.push((key.clone(), None));
+            }
+        }
+        news
+    }
+
+    fn now(&self, pipelines: &BTreeSet<Arc<str>>, now_ms: i64) -> Vec<(Arc<str>, WorkerEntry)> {
+        let endpoints: BTreeMap<String, BreakerEntry> = self
+            .health
+            .endpoints()
+            .iter()
+            .map(|(name, endpoint)| (name.to_string(), breaker(endpoint)))
+            .collect();
+        let errors = self.health.last_errors();
+        let states = self.health.states().into_iter();
+        let ours = states.filter(|(name, _)| pipelines.contains(pipeline_of(name)));
+        ours.map(|(name, state)| {
+            let told = self.told.get(&name).filter(|told| told.state == state.name());
+            let (by, since_ms) = match &state {
+                PipelineState::Paused(pause) => (Some(pause.by.name().to_owned()), pause.since_ms),
+                _ => (None, told.map_or(now_ms, |told| told.since_ms)),
+            };
+            let entry = WorkerEntry {
+                process: self.process.clone(),
+                state: state.name().to_owned(),
+                reason: state.reason().map(str::to_owned),
+                by,
+                since_ms,
+                dead_letters: self.metrics.dead_letters(&name),
+                endpoints: endpoints.clone(),
+                last_error: errors.get(&name).map(|error| ErrorEntry {
+                    place: error.place.clone(),
+                    error: error.error.clone(),
+                    at_ms: error.at_ms,
+                    record: error.record.clone(),
+                }),
+                at_ms: now_ms,
+                ended: false,
+            };
+            (name, entry)
+        })
+        .collect()
+    }
+}
+
+/// A lane's name begins with its pipeline's.
+fn pipeline_of(name: &str) -> &str {
+    name.split('/').next().unwrap_or_default()
+}
+
+fn breaker(endpoint: &millrace_runtime::Endpoint) -> BreakerEntry {
+    BreakerEntry {
+        state: endpoint.breaker.name().to_owned(),
+        since_ms: endpoint.since_ms,
+        failures: endpoint.failures,
+        last_error: endpoint.last_error.clone(),
+    }
+}
+
+fn json(entry: &WorkerEntry) -> Value {
+    serde_json::to_value(entry).expect("invariant: an entry can be written as JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_runtime::{HeldBy, LastError, Pause};
+
+    use super::*;
+
+    #[test]
+    fn a_change_is_told_soon_and_silence_is_broken() {
+        let (health, pipeline) = (Health::default(), Arc::<str>::from("p"));
+        let mut reporter = Reporter::new(health.clone(), Metrics::new());
+        let ours = BTreeSet::from([pipeline.clone()]);
+        assert!(reporter.due(&ours, 0).is_empty(), "nothing runs yet");
+        health.set(&pipeline, PipelineState::Starting);
+        let told: WorkerEntry =
+            serde_json::from_value(reporter.due(&ours, 1_000)[0].1.clone().expect("an entry"))
+                .expect("an entry");
+        assert_eq!((told.state.as_str(), told.since_ms), ("starting", 1_000));
+        assert!(reporter.due(&ours, 10_000).is_empty());
+        assert_eq!(reporter.due(&ours, 11_000).len(), 1, "it lives");
+        let error = LastError {
+            place: "sink:x".into(),
+            error: "away".into(),
+            at_ms: 11_500,
+            record: Some("t/0/1".into()),
+        };
+        health.note_error(&pipeline, error);
+        assert!(reporter.due(&ours, 12_000).is_empty());
+        assert_eq!(reporter.due(&ours, 13_000).len(), 1, "what changed is told within 2 s");
+        assert_eq!(reporter.due(&ours, 5_000).len(), 1, "the clock went back");
+    }
+
+    #[test]
+    fn failures_are_left_to_be_seen_and_pauses_are_none() {
+        let (health, pipeline) = (Health::default(), Arc::<str>::from("p"));
+        let mut reporter = Reporter::new(health.clone(), Metrics::new());
+        let steering = Steering::default();
+        let ours = BTreeMap::from([(pipeline.clone(), steering.clone())]);
+        health.set(&pipeline, PipelineState::Stopped);
+        assert_eq!(reporter.last_words(&ours, 1)[0].1, None);
+        health.set(&pipeline, PipelineState::Failed("no mapping".into()));
+        let left = reporter.last_words(&ours, 2)[0].1.clone().expect("an entry");
+        assert_eq!((&left["ended"], &left["reason"]), (&Value::from(true), &Value::from("no mapping")));
+        steering.pause(Pause { by: HeldBy::Operator, reason: String::new(), since_ms: 1 });
+        assert_eq!(reporter.last_words(&ours, 3)[0].1, None);
+    }
+}
