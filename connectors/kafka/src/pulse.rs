@@ -16,7 +16,8 @@ impl Pulse {
     /// session.
     pub fn new(session: Duration, heartbeat: Duration, now: Instant) -> Self {
         let span = session.saturating_sub(heartbeat);
-        Pulse { span, doubt: heartbeat, last: now, doubtful_until: None }
+        // The answer to a heartbeat takes its time where connections have to be made anew.
+        Pulse { span, doubt: heartbeat.max(session / 3), last: now, doubtful_until: None }
     }
 
     /// How long a new lease holds.
@@ -25,7 +26,7 @@ impl Pulse {
     }
 
     /// Called after each poll: how long leases hold from now, or none while there is doubt. After an absence
-    /// as long as a lease the group is believed only after a heartbeat's time, in which a loss would have shown.
+    /// as long as a lease the group is believed only after a third of the session, in which a loss would have shown.
     pub fn beat(&mut self, now: Instant) -> Option<Duration> {
         if now.duration_since(self.last) >= self.span {
             self.doubtful_until = Some(now + self.doubt);
@@ -71,6 +72,6 @@ mod tests {
         tokio::time::advance(Duration::from_secs(14)).await;
         assert!(!beat(&mut pulse));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(beat(&mut pulse), "a heartbeat's time has gone by and nothing was lost");
+        assert!(beat(&mut pulse), "a third of the session has gone by and nothing was lost");
     }
 }

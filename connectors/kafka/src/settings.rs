@@ -55,7 +55,7 @@ static SETTINGS: Object = Object {
             "45s",
             "how long a silent process keeps its partitions",
         ),
-        Field::with_default("heartbeat", Shape::Duration, "15s", "how often a process says that it lives"),
+        Field::with_default("heartbeat", Shape::Duration, "3s", "how often a process says that it lives"),
         Field::with_default(
             "max_poll_interval",
             Shape::Duration,
@@ -240,12 +240,14 @@ impl Reader<'_> {
         span
     }
 
-    /// A third of the session unless it is given.
+    /// As the table says, or a third of a session that is shorter than three of these. A rebalance waits for the
+    /// next heartbeat of every member.
     fn heartbeat(&mut self) -> Duration {
         if self.given("heartbeat") {
-            return self.span("heartbeat", 15_000, 100);
+            return self.span("heartbeat", 3_000, 100);
         }
-        self.settings.duration("session_timeout").map_or(Duration::from_secs(15), |session| session / 3)
+        let third = self.settings.duration("session_timeout").map(|session| session / 3);
+        third.unwrap_or(Duration::MAX).min(Duration::from_secs(3))
     }
 
     fn linger(&mut self) -> Duration {
