@@ -31,7 +31,7 @@ wait_for() {
   done
 }
 "$MILLRACE" topic create --all --embedded=small/log
-"$MILLRACE" topic produce likes --key payload.author_id --file likes.ndjson --embedded=small/log 2>produce.log &
+"$MILLRACE" topic produce disk-likes --key payload.author_id --file likes.ndjson --embedded=small/log 2>produce.log &
 wait_for produce.log
 mount -o remount,size=64m none small
 wait $! || { cat produce.log; exit 1; }
@@ -47,7 +47,7 @@ cp -r small/log kept
 #[test]
 fn a_full_disk_is_waited_for() {
     let millrace = Millrace::new();
-    millrace.write("pipelines.yaml", likes::pipelines("", 3, ""));
+    millrace.write("pipelines.yaml", likes::pipelines("disk-", 3, ""));
     let mut lines = String::new();
     for number in 0..LIKES {
         writeln!(lines, "{}", likes::line(number)).unwrap();
@@ -70,7 +70,7 @@ fn a_full_disk_is_waited_for() {
         }
     }
     assert_eq!(counted, LIKES as i64);
-    let tail = ["topic", "tail", "copies", "--from", "beginning", "--until-end", "--json", "--embedded=kept"];
+    let tail = ["topic", "tail", "disk-copies", "--from", "beginning", "--until-end", "--json", "--embedded=kept"];
     let mut copies: Vec<u64> = Vec::new();
     for line in millrace.ok(&tail).stdout.lines() {
         let record: Value = serde_json::from_str(line).unwrap();

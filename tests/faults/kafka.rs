@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
 };
 
@@ -18,11 +20,29 @@ impl Kafka {
         Kafka { bootstrap: bootstrap.to_owned() }
     }
 
+    /// No topic of a test before.
+    pub fn clear(&self) {
+        let metadata = self.consumer("nobody").fetch_metadata(None, PATIENCE).expect("the broker answers");
+        let names: Vec<&str> =
+            metadata.topics().iter().map(|topic| topic.name()).filter(|name| !name.starts_with("__")).collect();
+        let admin: AdminClient<DefaultClientContext> =
+            self.config().create().expect("a client");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        if !names.is_empty() {
+            runtime.block_on(admin.delete_topics(&names, &options)).expect("topics are deleted");
+        }
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap).set("broker.address.family", "v4");
+        config
+    }
+
     fn consumer(&self, group: &str) -> BaseConsumer {
-        ClientConfig::new()
-            .set("bootstrap.servers", &self.bootstrap)
+        self.config()
             .set("group.id", group)
-            .set("broker.address.family", "v4")
             .set("isolation.level", "read_committed")
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")

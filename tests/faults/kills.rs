@@ -2,7 +2,7 @@
 //! shows twice.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::atomic::{AtomicBool, Ordering},
     thread::{Scope, ScopedJoinHandle},
@@ -103,9 +103,7 @@ fn schedule(kills: usize, rng: &mut SmallRng) -> Vec<Fault> {
 #[derive(Default)]
 struct InFlight {
     bytes: f64,
-    pipelines: Vec<String>,
-    /// When anything was committed last, in seconds since 1970.
-    last_commit: f64,
+    pipelines: BTreeSet<String>,
 }
 
 impl InFlight {
@@ -114,11 +112,8 @@ impl InFlight {
         for (labels, bytes) in metrics.of("millrace_in_flight_bytes") {
             if bytes > 0.0 && target.concerns(&name(labels)) {
                 self.bytes += bytes;
-                self.pipelines.push(name(labels));
+                self.pipelines.insert(name(labels));
             }
-        }
-        for (_, at) in metrics.of("millrace_last_commit_timestamp_seconds") {
-            self.last_commit = self.last_commit.max(at);
         }
     }
 }
@@ -138,6 +133,8 @@ struct Trial<'scope, 'env> {
     recovering: BTreeMap<Server, ScopedJoinHandle<'scope, ()>>,
     /// Of each target, the kills and those that hit with records in flight.
     kills: BTreeMap<Target, (usize, usize)>,
+    /// When anything was committed last, in seconds since 1970.
+    last_commit: f64,
     /// Processes that ended though nobody had killed them.
     quitters: Vec<String>,
 }
@@ -151,6 +148,7 @@ impl<'scope, 'env> Trial<'scope, 'env> {
             started: 0,
             recovering: BTreeMap::new(),
             kills: BTreeMap::new(),
+            last_commit: now_seconds(),
             quitters: Vec::new(),
         };
         for _ in 0..PROCESSES {
@@ -185,13 +183,12 @@ impl<'scope, 'env> Trial<'scope, 'env> {
         }
         let (slot, in_flight) = self.moment(fault.target);
         let what = if fault.kill { "kill" } else { "freeze" };
-        let now = now_seconds();
         say(&format!(
             "{number}: {what} {}, {} bytes in flight in {}, last commit {:.1} s before",
             fault.target,
             in_flight.bytes,
-            in_flight.pipelines.join(" "),
-            now - in_flight.last_commit,
+            in_flight.pipelines.into_iter().collect::<Vec<_>>().join(" "),
+            now_seconds() - self.last_commit,
         ));
         match fault.target {
             Target::Millrace if fault.kill => {
@@ -232,6 +229,8 @@ impl<'scope, 'env> Trial<'scope, 'env> {
                     continue;
                 }
                 let Some(metrics) = slot.process.metrics() else { continue };
+                let commits = metrics.of("millrace_last_commit_timestamp_seconds");
+                self.last_commit = commits.fold(self.last_commit, |last, (_, at)| last.max(at));
                 let mut own = InFlight::default();
                 own.note(target, &metrics);
                 if target == Target::Millrace && own.bytes > 0.0 {

@@ -88,7 +88,7 @@ fn eight_processes_come_and_go() {
 /// A process with a name of its own restarts within its session: nobody else notices.
 #[test]
 fn a_named_process_restarts_without_a_rebalance() {
-    let instance = ", group_instance_id: \"${INSTANCE}\"";
+    let instance = ", group_instance_id: \"${INSTANCE:-none}\"";
     let stage = Stage::with("named", |prefix| likes::pipelines(prefix, 6, instance));
     let mut appender = stage.appender();
     let (stays, goes) = (start(&stage, "a", "a"), start(&stage, "b-1", "b"));

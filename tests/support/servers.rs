@@ -100,12 +100,18 @@ pub fn http(base: &str, method: &str, path: &str) -> Value {
 
 /// One HTTP request, answered with text, whatever the status.
 pub fn http_text(base: &str, method: &str, path: &str) -> io::Result<String> {
+    http_with(base, method, path, "")
+}
+
+/// One HTTP request with JSON, answered with text, whatever the status.
+pub fn http_with(base: &str, method: &str, path: &str, json: &str) -> io::Result<String> {
     let host = base.trim_start_matches("http://").trim_end_matches('/');
     let mut stream = TcpStream::connect(host)?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{json}",
+        json.len()
     )?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
