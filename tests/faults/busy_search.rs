@@ -5,12 +5,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::Signal;
-
 use crate::{
     clock, faults,
     input::Network,
-    processes::{Process, send},
+    processes::Process,
     proxy::{Mood, Proxy},
     say, seed,
     stage::{READERS, Stage},
@@ -42,8 +40,7 @@ fn an_overloaded_elasticsearch_is_waited_for() {
         enough.store(true, Ordering::Relaxed);
         input.join().expect("everything is appended");
         stage.drained(&READERS, || process.get("/readyz").unwrap_or_default());
-        send(process.pid(), Signal::TERM);
-        let (status, log) = process.end();
+        let (status, log) = process.stop();
         assert!(status.success(), "{log}");
     });
     stage.check(&network);

@@ -70,7 +70,8 @@ fn a_full_disk_is_waited_for() {
         }
     }
     assert_eq!(counted, LIKES as i64);
-    let tail = ["topic", "tail", "disk-copies", "--from", "beginning", "--until-end", "--json", "--embedded=kept"];
+    let tail =
+        ["topic", "tail", "disk-copies", "--from", "beginning", "--until-end", "--json", "--embedded=kept"];
     let mut copies: Vec<u64> = Vec::new();
     for line in millrace.ok(&tail).stdout.lines() {
         let record: Value = serde_json::from_str(line).unwrap();

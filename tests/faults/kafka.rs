@@ -23,10 +23,13 @@ impl Kafka {
     /// No topic of a test before.
     pub fn clear(&self) {
         let metadata = self.consumer("nobody").fetch_metadata(None, PATIENCE).expect("the broker answers");
-        let names: Vec<&str> =
-            metadata.topics().iter().map(|topic| topic.name()).filter(|name| !name.starts_with("__")).collect();
-        let admin: AdminClient<DefaultClientContext> =
-            self.config().create().expect("a client");
+        let names: Vec<&str> = metadata
+            .topics()
+            .iter()
+            .map(|topic| topic.name())
+            .filter(|name| !name.starts_with("__"))
+            .collect();
+        let admin: AdminClient<DefaultClientContext> = self.config().create().expect("a client");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
         if !names.is_empty() {

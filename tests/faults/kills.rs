@@ -269,8 +269,7 @@ impl<'scope, 'env> Trial<'scope, 'env> {
             states.collect::<Vec<_>>().join("\n")
         });
         for process in processes {
-            send(process.pid(), Signal::TERM);
-            let (status, log) = process.end();
+            let (status, log) = process.stop();
             assert!(status.success(), "{status} after SIGTERM:\n{log}");
         }
         assert!(self.quitters.is_empty(), "processes ended by themselves: {}", self.quitters.join("\n"));

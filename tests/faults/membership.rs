@@ -6,16 +6,8 @@ use std::{
 };
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use rustix::process::Signal;
 
-use crate::{
-    clock, faults,
-    input::Event,
-    likes,
-    processes::{Process, send},
-    say, seed,
-    stage::Stage,
-};
+use crate::{clock, faults, input::Event, likes, processes::Process, say, seed, stage::Stage};
 
 const PROCESSES: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -58,8 +50,7 @@ fn eight_processes_come_and_go() {
             slots[at] = match slots[at].take() {
                 None => Some(next()),
                 Some(process) => {
-                    send(process.pid(), Signal::TERM);
-                    ends.push(scope.spawn(|| process.end()));
+                    ends.push(scope.spawn(|| process.stop()));
                     None
                 }
             };
@@ -70,8 +61,7 @@ fn eight_processes_come_and_go() {
         input.join().expect("everything is appended");
         stage.drained(&[(likes::TOPIC, likes::PIPELINE)], String::new);
         for process in slots.into_iter().flatten() {
-            send(process.pid(), Signal::TERM);
-            ends.push(scope.spawn(|| process.end()));
+            ends.push(scope.spawn(|| process.stop()));
         }
         for end in ends {
             let (status, log) = end.join().expect("an end");
@@ -110,8 +100,7 @@ fn a_named_process_restarts_without_a_rebalance() {
     append_until("both work", &|| works(&stays) && works(&goes));
     let moves = |process: &Process| process.said().matches("partition assigned").count();
     let before = moves(&stays);
-    send(goes.pid(), Signal::TERM);
-    let (status, log) = goes.end();
+    let (status, log) = goes.stop();
     assert!(status.success(), "{log}");
     let back = start(&stage, "b-2", "b");
     append_until("it works again", &|| works(&back));
@@ -119,8 +108,7 @@ fn a_named_process_restarts_without_a_rebalance() {
     stage.drained(&[(likes::TOPIC, likes::PIPELINE)], String::new);
     assert_eq!(moves(&stays), before, "partitions moved:\n{}", stays.said());
     for process in [stays, back] {
-        send(process.pid(), Signal::TERM);
-        assert!(process.end().0.success());
+        assert!(process.stop().0.success());
     }
     likes::check(&stage, sent);
 }

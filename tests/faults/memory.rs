@@ -3,17 +3,9 @@
 
 use std::time::Duration;
 
-use rustix::process::Signal;
 use serde_json::json;
 
-use crate::{
-    clock, faults,
-    input::Event,
-    laboratory::Server,
-    processes::{Process, send},
-    say,
-    stage::Stage,
-};
+use crate::{clock, faults, input::Event, laboratory::Server, processes::Process, say, stage::Stage};
 
 const FOLLOWERS: u32 = 10_000;
 const FANNED: u32 = 64;
@@ -112,8 +104,7 @@ fn memory_is_bounded_by_configuration() {
         BOUND_BYTES / MIB,
     ));
     assert!(after - before <= BOUND_BYTES, "{after} bytes after {before}");
-    send(process.pid(), Signal::TERM);
-    let (status, log) = process.end();
+    let (status, log) = process.stop();
     assert!(status.success(), "{log}");
     let feed: u32 = redis::cmd("ZCARD").arg("feed:follower-00077").query(&mut redis).unwrap();
     assert_eq!(feed, (FANNED * times).min(1_000));

@@ -7,17 +7,9 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::Signal;
 use tokio::time::Instant;
 
-use crate::{
-    clock, faults,
-    laboratory::Server,
-    likes,
-    processes::{Process, send},
-    say,
-    stage::Stage,
-};
+use crate::{clock, faults, laboratory::Server, likes, processes::Process, say, stage::Stage};
 
 const EVENTS_PER_SECOND: u64 = 2_000;
 const PARTITIONS: u32 = 6;
@@ -69,8 +61,7 @@ fn redis_may_be_away_while_events_come() {
     assert!(output.status.success(), "{said}");
     stage.drained(&[(likes::TOPIC, likes::PIPELINE)], || process.last_words());
     assert!(process.ended().is_none(), "{}", process.last_words());
-    send(process.pid(), Signal::TERM);
-    let (status, log) = process.end();
+    let (status, log) = process.stop();
     assert!(status.success(), "{log}");
     let sent = sent.load(Ordering::Relaxed);
     let repeated = likes::check(&stage, sent);

@@ -52,7 +52,7 @@ impl Process {
     }
 
     /// Waits for its end.
-    pub fn end(mut self) -> (ExitStatus, String) {
+    fn end(mut self) -> (ExitStatus, String) {
         let log = self.log.clone();
         let status = clock::until(
             PATIENCE,
@@ -92,6 +92,14 @@ impl Process {
             || self.get("/readyz").filter(|states| !states.contains("starting")),
         );
         self
+    }
+
+    /// Asks it to end, as an operator does: once it is up, because before that a signal simply ends it.
+    pub fn stop(self) -> (ExitStatus, String) {
+        let up = || self.get("/healthz");
+        clock::until(PATIENCE, || format!("not up:\n{}", self.last_words()), up);
+        send(self.pid(), Signal::TERM);
+        self.end()
     }
 
     /// The greatest resident memory it ever had.

@@ -3,15 +3,8 @@
 use std::time::Duration;
 
 use redis::Connection;
-use rustix::process::Signal;
 
-use crate::{
-    clock,
-    input::Event,
-    likes,
-    processes::{Process, send},
-    stage::Stage,
-};
+use crate::{clock, input::Event, likes, processes::Process, stage::Stage};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -71,8 +64,7 @@ fn a_redis_that_is_full_is_waited_for() {
     );
     drop(full);
     stage.drained(&[(likes::TOPIC, likes::PIPELINE)], || process.last_words());
-    send(process.pid(), Signal::TERM);
-    let (status, log) = process.end();
+    let (status, log) = process.stop();
     assert!(status.success(), "{log}");
     likes::check(&stage, 1_000);
 }
