@@ -1,13 +1,10 @@
 //! An Elasticsearch that has too much to do: 429 for a minute, half of a bulk refused, answers that never come.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use crate::{
     clock, faults,
-    input::Network,
+    input::{Network, Tap},
     processes::Process,
     proxy::{Mood, Proxy},
     say, seed,
@@ -21,11 +18,12 @@ fn an_overloaded_elasticsearch_is_waited_for() {
     stage.millrace = stage.millrace.env("ES_URL", &proxy.url);
     let mut network = Network::new(20, seed());
     stage.people(&network);
-    let (mut appender, enough) = (stage.appender(), AtomicBool::new(false));
+    let (mut appender, tap) = (stage.appender(), Tap::default());
+    tap.open(u64::MAX);
     let long = Duration::from_secs(if faults(0) > 0 { 60 } else { 3 });
     std::thread::scope(|scope| {
         let process = Process::start(&stage.millrace, "run", &[]).ready();
-        let input = scope.spawn(|| appender.run(&mut network, 200, &enough));
+        let input = scope.spawn(|| appender.run(&mut network, 200, &tap));
         for mood in [Mood::Refuses, Mood::TakesHalf, Mood::LosesAnswers, Mood::Refuses] {
             let before = proxy.spoiled();
             proxy.set(mood);
@@ -33,11 +31,11 @@ fn an_overloaded_elasticsearch_is_waited_for() {
             clock::pause(long);
             proxy.set(Mood::Fair);
             if spoiled.is_none() {
-                enough.store(true, Ordering::Relaxed);
+                tap.close();
                 panic!("nothing met {mood:?}:\n{}", process.last_words());
             }
         }
-        enough.store(true, Ordering::Relaxed);
+        tap.close();
         input.join().expect("everything is appended");
         stage.drained(&READERS, || process.get("/readyz").unwrap_or_default());
         let (status, log) = process.stop();

@@ -35,11 +35,12 @@ wait_for() {
 wait_for produce.log
 mount -o remount,size=64m none small
 wait $! || { cat produce.log; exit 1; }
-head -c 60m /dev/zero >small/filler 2>/dev/null || true
-dd if=/dev/zero bs=4k of=small/filler2 2>/dev/null || true
+head -c 300k /dev/zero >small/spare
+dd if=/dev/zero bs=4k of=small/filler 2>/dev/null || true
+rm small/spare
 MILLRACE_LOG=info "$MILLRACE" run --until-end --listen off --embedded=small/log 2>run.log &
 wait_for run.log
-rm small/filler small/filler2
+rm small/filler
 wait $! || { cat run.log; exit 1; }
 cp -r small/log kept
 "#;

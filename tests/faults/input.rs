@@ -11,7 +11,6 @@ use rdkafka::{
     producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer},
 };
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::{clock, support::corpus::Corpus};
 
@@ -127,6 +126,24 @@ impl ProducerContext for Acknowledged {
     }
 }
 
+/// How much of a network is let through: on slow machines faults take long, and what waits shall not grow with them.
+#[derive(Default)]
+pub struct Tap {
+    events: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl Tap {
+    /// Lets so many more events through.
+    pub fn open(&self, events: u64) {
+        self.events.fetch_add(events, Ordering::Relaxed);
+    }
+
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Appends to topics that begin with a prefix, and waits for the broker as long as it takes.
 pub struct Appender {
     producer: ThreadedProducer<Acknowledged>,
@@ -167,14 +184,13 @@ impl Appender {
         self.flush();
     }
 
-    /// Appends what the network gives, `per_second` of it, until `enough`; then the rest.
-    pub fn run(&mut self, network: &mut Network, per_second: u32, enough: &AtomicBool) {
-        let (started, mut done) = (Instant::now(), 0);
-        while !enough.load(Ordering::Relaxed) {
-            let due = (started.elapsed().as_secs_f64() * f64::from(per_second)) as u64;
-            while done < due {
+    /// Appends what the network gives, as the tap lets it; when the tap is closed, the rest.
+    pub fn run(&mut self, network: &mut Network, per_second: u32, tap: &Tap) {
+        let step = u64::from(per_second) * STEP.as_millis() as u64 / 1_000;
+        while !tap.closed.load(Ordering::Relaxed) {
+            let open = tap.events.load(Ordering::Relaxed).saturating_sub(self.sent);
+            for _ in 0..open.min(step) {
                 self.append(&network.next());
-                done += 1;
             }
             clock::pause(STEP);
         }

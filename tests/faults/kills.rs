@@ -4,7 +4,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::atomic::{AtomicBool, Ordering},
     thread::{Scope, ScopedJoinHandle},
     time::Duration,
 };
@@ -15,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::{
     clock, faults,
-    input::Network,
+    input::{Network, Tap},
     laboratory::Server,
     processes::{Metrics, Process, send},
     say, seed,
@@ -24,7 +23,10 @@ use crate::{
 
 const PEOPLE: u32 = 40;
 const PROCESSES: usize = 3;
-const EVENTS_PER_SECOND: u32 = 250;
+/// The input is let through while a fault waits for its moment.
+const EVENTS_PER_SECOND: u32 = 500;
+const EVENTS_PER_FAULT: u64 = 200;
+const EVENTS_PER_LOOK: u64 = 5;
 /// How long a fault waits for records in flight. When there are none by then, it comes all the same and is counted.
 const IN_FLIGHT_WITHIN: Duration = Duration::from_secs(60);
 
@@ -128,6 +130,7 @@ struct Slot<'scope> {
 struct Trial<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     stage: &'env Stage,
+    tap: &'env Tap,
     slots: Vec<Slot<'scope>>,
     started: usize,
     recovering: BTreeMap<Server, ScopedJoinHandle<'scope, ()>>,
@@ -140,10 +143,11 @@ struct Trial<'scope, 'env> {
 }
 
 impl<'scope, 'env> Trial<'scope, 'env> {
-    fn begin(scope: &'scope Scope<'scope, 'env>, stage: &'env Stage) -> Self {
+    fn begin(scope: &'scope Scope<'scope, 'env>, stage: &'env Stage, tap: &'env Tap) -> Self {
         let mut trial = Trial {
             scope,
             stage,
+            tap,
             slots: Vec::new(),
             started: 0,
             recovering: BTreeMap::new(),
@@ -198,7 +202,19 @@ impl<'scope, 'env> Trial<'scope, 'env> {
             Target::Millrace => self.freeze(slot, fault.away),
             Target::Server(server) => {
                 let (lab, kill, away) = (&self.stage.lab, fault.kill, fault.away);
-                let work = move || if kill { lab.kill(server, away) } else { lab.freeze(server, away) };
+                let work = move || {
+                    let started = Instant::now();
+                    if kill {
+                        lab.kill(server, away);
+                    } else {
+                        lab.freeze(server, away);
+                    }
+                    say(&format!(
+                        "{} answers again after {:.1} s",
+                        server.name(),
+                        started.elapsed().as_secs_f64()
+                    ));
+                };
                 self.recovering.insert(server, self.scope.spawn(work));
             }
         }
@@ -222,7 +238,9 @@ impl<'scope, 'env> Trial<'scope, 'env> {
     /// Waits for a moment with records in flight. For millrace: in the hands of one process, and of which.
     fn moment(&mut self, target: Target) -> (usize, InFlight) {
         let end = Instant::now() + IN_FLIGHT_WITHIN;
+        self.tap.open(EVENTS_PER_FAULT);
         loop {
+            self.tap.open(EVENTS_PER_LOOK);
             let mut all = InFlight::default();
             for (at, slot) in self.slots.iter_mut().enumerate() {
                 if slot.thawing.take_if(|thawing| thawing.is_finished()).is_none() && slot.thawing.is_some() {
@@ -250,11 +268,11 @@ impl<'scope, 'env> Trial<'scope, 'env> {
     }
 
     /// Everything is back and done; all processes end as asked.
-    fn conclude(self, enough: &AtomicBool, input: ScopedJoinHandle<'scope, ()>) {
+    fn conclude(self, input: ScopedJoinHandle<'scope, ()>) {
         for (server, recovering) in self.recovering {
             recovering.join().unwrap_or_else(|_| panic!("{} is back", server.name()));
         }
-        enough.store(true, Ordering::Relaxed);
+        self.tap.close();
         input.join().expect("everything is appended");
         let mut processes = Vec::new();
         for slot in self.slots {
@@ -295,28 +313,28 @@ fn nothing_is_lost_when_everything_is_killed() {
     let mut network = Network::new(PEOPLE, seed);
     stage.people(&network);
     let mut appender = stage.appender();
-    let enough = AtomicBool::new(false);
+    let tap = Tap::default();
     say(&format!("{} faults, seed {seed}", faults.len()));
     std::thread::scope(|scope| {
         // A failure ends the input too, which the scope waits for.
-        let _end = Ending(&enough);
-        let mut trial = Trial::begin(scope, &stage);
-        let (appender, network, enough) = (&mut appender, &mut network, &enough);
-        let input = scope.spawn(|| appender.run(network, EVENTS_PER_SECOND, enough));
+        let _end = Ending(&tap);
+        let mut trial = Trial::begin(scope, &stage, &tap);
+        let (appender, network, tap) = (&mut appender, &mut network, &tap);
+        let input = scope.spawn(|| appender.run(network, EVENTS_PER_SECOND, tap));
         for (number, fault) in faults.iter().enumerate() {
             trial.inflict(number + 1, fault);
         }
-        trial.conclude(enough, input);
+        trial.conclude(input);
     });
     let repeated = stage.check(&network);
     say(&format!("{} events appended, nothing lost, {repeated} copies repeated", appender.sent()));
 }
 
-struct Ending<'a>(&'a AtomicBool);
+struct Ending<'a>(&'a Tap);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.close();
     }
 }
 

@@ -9,7 +9,12 @@ use crate::{
     input::{Appender, CONTENT, Network, SOCIAL, USERS},
     kafka::Kafka,
     laboratory::Laboratory,
-    support::{millrace::Millrace, pipelines::prefixed, reference::Reference, servers::Servers},
+    support::{
+        millrace::Millrace,
+        pipelines::prefixed,
+        reference::Reference,
+        servers::{Servers, http, http_with},
+    },
 };
 
 /// How long the pipelines may take for what is left when nothing is harmed any more.
