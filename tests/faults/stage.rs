@@ -17,8 +17,8 @@ use crate::{
     },
 };
 
-/// How long the pipelines may take for what is left when nothing is harmed any more.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// How long the pipelines may take for any progress when nothing is harmed any more.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// The topic that a pipeline writes.
 const COPIES: &str = "copies";
 const LIKED: &str = "social.post.liked.v1";
@@ -88,17 +88,20 @@ impl Stage {
         assert!(answer.contains("\"acknowledged\":true"), "{answer}");
     }
 
-    /// Waits until these pipelines have committed all of the topics they read.
+    /// Waits until these pipelines have committed all of the topics they read. Fails when they stand still.
     pub fn drained(&self, readers: &[(&str, &str)], more: impl Fn() -> String) {
         let lags = || -> BTreeMap<&str, i64> {
             let lag = |topic, pipeline| self.kafka.lag(&self.topic(pipeline), &self.topic(topic));
             readers.iter().map(|(topic, pipeline)| (*pipeline, lag(topic, pipeline))).collect()
         };
-        clock::until(
-            PATIENCE,
-            || format!("not drained: {:?}\n{}", lags(), more()),
-            || lags().values().all(|lag| *lag == 0).then_some(()),
-        );
+        let mut left = i64::MAX;
+        while left > 0 {
+            left = clock::until(
+                PATIENCE,
+                || format!("no progress: {:?}\n{}", lags(), more()),
+                || Some(lags().values().sum()).filter(|now| *now < left),
+            );
+        }
     }
 
     /// Feeds, posts, search and counters are those of the reference; the copies are those of the likes; nothing is a
