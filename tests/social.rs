@@ -4,13 +4,13 @@
 use std::path::Path;
 
 use crate::support::{
-    corpus::{Corpus, user},
+    corpus::Corpus,
     millrace::{Millrace, Ran},
+    pipelines::{REFERENCE, prefixed},
     reference::Reference,
     servers::{Embedded, Servers, World, required},
 };
 
-const PIPELINES: &str = include_str!("../pipelines.yaml");
 const PEOPLE: u32 = 40;
 const POSTS: u32 = 250;
 
@@ -26,7 +26,7 @@ struct Stage {
 impl Stage {
     fn embedded(seed: u64) -> Self {
         let millrace = Millrace::new();
-        millrace.write("pipelines.yaml", PIPELINES);
+        millrace.write("pipelines.yaml", REFERENCE);
         Self::new(millrace, vec!["--embedded"], String::new(), seed)
     }
 
@@ -103,66 +103,8 @@ impl Stage {
     }
 
     fn check(&self, world: &mut dyn World) {
-        let reference = &self.reference;
-        for person in 0..PEOPLE {
-            let user = user(person);
-            let feed = world.feed(&user);
-            assert_eq!(feed, reference.feeds.get(&user).cloned().unwrap_or_default(), "the feed of {user}");
-            assert_eq!(
-                world.unread(&user).unwrap_or(0),
-                reference.unread.get(&user).copied().unwrap_or(0),
-                "unread of {user}"
-            );
-        }
-        let found = world.index("posts");
-        let ids = |posts: &std::collections::BTreeMap<String, serde_json::Value>| {
-            posts.keys().cloned().collect::<Vec<_>>()
-        };
-        assert_eq!(ids(&found), ids(&reference.posts));
-        for (id, post) in &reference.posts {
-            assert_same(&found[id], post, "the index");
-            assert_same(
-                &world.post(id).unwrap_or_else(|| panic!("post:{id} is missing")),
-                post,
-                "the summary",
-            );
-        }
-        for number in 0..POSTS {
-            let id = format!("p{number}");
-            assert_eq!(world.post(&id).is_some(), reference.posts.contains_key(&id), "post:{id}");
-        }
-        assert_eq!(
-            world.index("users").into_keys().collect::<std::collections::BTreeSet<_>>(),
-            reference.users
-        );
+        self.reference.assert_seen_in(world);
     }
-}
-
-/// Every field of the reference; what is beside them is bookkeeping.
-fn assert_same(seen: &serde_json::Value, post: &serde_json::Value, what: &str) {
-    for (field, value) in post.as_object().unwrap() {
-        assert_eq!(&seen[field], value, "{field} of {} in {what}", post["post_id"]);
-    }
-}
-
-/// The reference pipelines with topics, groups and indexes that begin with `prefix`.
-fn prefixed(prefix: &str) -> String {
-    let mut text = PIPELINES.to_owned();
-    for topic in ["content-events", "user-events", "social-events", "order-events"] {
-        text = text.replace(topic, &format!("{prefix}{topic}"));
-    }
-    // A short heartbeat, so that a second process gets its partitions while there is still something to do.
-    let kafka =
-        format!("kafka: {{ group_prefix: \"{prefix}\", heartbeat: 200ms, session_timeout: 6s, bootstrap:");
-    text = text.replace("kafka: { bootstrap:", &kafka);
-    let (head, rest) = text.split_once("\nindexes:\n").unwrap();
-    let (indexes, pipelines) = rest.split_once("\npipelines:\n").unwrap();
-    let (mut indexes, mut pipelines) = (format!("\n{indexes}"), pipelines.to_owned());
-    for index in ["posts", "users", "notifications", "orders"] {
-        indexes = indexes.replace(&format!("\n  {index}:\n"), &format!("\n  {prefix}{index}:\n"));
-        pipelines = pipelines.replace(&format!("index: {index}\n"), &format!("index: {prefix}{index}\n"));
-    }
-    format!("{head}\nindexes:\n{indexes}\npipelines:\n{pipelines}")
 }
 
 fn embedded_views(stage: &Stage) -> Embedded {

@@ -15,9 +15,10 @@ use serde_json::Value;
 const LINES_MAX: usize = 600;
 
 /// Pauses in test code that nobody waits with.
-const PAUSES: [(&str, &str); 2] = [
+const PAUSES: [(&str, &str); 3] = [
     ("crates/testkit/src/index_suite/writer.rs", "stands for the runtime, which backs off between rounds"),
     ("crates/testkit/src/sim/world.rs", "is how simulated time passes, on a paused clock"),
+    ("tests/faults/clock.rs", "faults come at their own time, to real servers with real clocks"),
 ];
 
 /// Folders that hold what was built or downloaded.

@@ -22,7 +22,7 @@ tls-auth-clients no
 user millrace on >$(<"$CERTS/password") ~* &* +@all
 dir $DIR/data
 appendonly yes
-appendfsync everysec
+appendfsync ${MILLRACE_REDIS_FSYNC:-everysec}
 save ""
 maxmemory 1gb
 maxmemory-policy noeviction

@@ -47,7 +47,8 @@ impl Corpus {
         corpus
     }
 
-    fn post(&mut self, rng: &mut SmallRng, id: &mut u64, people: u32, number: u32) {
+    /// The number-th post and all that happens to it; `id` is the last event id given.
+    pub fn post(&mut self, rng: &mut SmallRng, id: &mut u64, people: u32, number: u32) {
         let (post, author) = (format!("p{number}"), rng.random_range(0..people));
         let at = START_MS + i64::from(number) * 1_000 + rng.random_range(0..3_000);
         let visibility = ["PUBLIC", "PUBLIC", "FOLLOWERS_ONLY", "PRIVATE"][rng.random_range(0..4)];

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::corpus::Corpus;
+use super::{corpus::Corpus, servers::World};
 
 /// The end state.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub struct Reference {
     pub unread: BTreeMap<String, i64>,
     /// All users.
     pub users: BTreeSet<String>,
+    /// Every post that ever was.
+    created: BTreeSet<String>,
 }
 
 impl Reference {
@@ -26,6 +28,7 @@ impl Reference {
         for payload in payloads(&corpus.created) {
             posts.insert(text(&payload, "post_id"), payload);
         }
+        reference.created = posts.keys().cloned().collect();
         for update in payloads(&corpus.updated) {
             let post = posts.get_mut(&text(&update, "post_id")).expect("a post is created");
             if update["version"].as_i64() > post["version"].as_i64() {
@@ -66,6 +69,38 @@ impl Reference {
         reference.posts = posts.into_iter().map(|(id, post)| (id, Value::Object(post))).collect();
         reference.users = payloads(&corpus.users).map(|user| text(&user, "user_id")).collect();
         reference
+    }
+
+    /// Fails where a reader would see anything else.
+    pub fn assert_seen_in(&self, world: &mut dyn World) {
+        for user in &self.users {
+            let feed = world.feed(user);
+            assert_eq!(feed, self.feeds.get(user).cloned().unwrap_or_default(), "the feed of {user}");
+            let unread = self.unread.get(user).copied().unwrap_or(0);
+            assert_eq!(world.unread(user).unwrap_or(0), unread, "unread of {user}");
+        }
+        let found = world.index("posts");
+        assert_eq!(ids(&found), ids(&self.posts), "the posts of the index");
+        for (id, post) in &self.posts {
+            assert_same(&found[id], post, "the index");
+            let summary = world.post(id).unwrap_or_else(|| panic!("post:{id} is missing"));
+            assert_same(&summary, post, "the summary");
+        }
+        for id in &self.created {
+            assert_eq!(world.post(id).is_some(), self.posts.contains_key(id), "post:{id}");
+        }
+        assert_eq!(world.index("users").into_keys().collect::<BTreeSet<_>>(), self.users);
+    }
+}
+
+fn ids(posts: &BTreeMap<String, Value>) -> Vec<&String> {
+    posts.keys().collect()
+}
+
+/// Every field of the reference; what is beside them is bookkeeping.
+fn assert_same(seen: &Value, post: &Value, what: &str) {
+    for (field, value) in post.as_object().expect("a post") {
+        assert_eq!(&seen[field], value, "{field} of {} in {what}", post["post_id"]);
     }
 }
 

@@ -3,9 +3,10 @@
 
 use std::{
     collections::BTreeMap,
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::TcpStream,
     path::Path,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -71,44 +72,66 @@ impl World for Servers {
     fn index(&mut self, index: &str) -> BTreeMap<String, Value> {
         let index = format!("{}{index}", self.prefix);
         http(&self.elasticsearch, "POST", &format!("/{index}/_refresh"));
-        let found = http(&self.elasticsearch, "GET", &format!("/{index}/_search?size=10000"));
-        let hits = found["hits"]["hits"]
-            .as_array()
-            .unwrap_or_else(|| panic!("no hits: {}", found["error"]["reason"]));
-        assert!(hits.len() < 10_000, "the test reads one page");
-        hits.iter()
-            .map(|hit| (hit["_id"].as_str().expect("an id").to_owned(), hit["_source"].clone()))
-            .collect()
+        let mut found = BTreeMap::new();
+        let mut page =
+            http(&self.elasticsearch, "POST", &format!("/{index}/_search?size=5000&scroll=1m&sort=_doc"));
+        loop {
+            let hits = page["hits"]["hits"]
+                .as_array()
+                .unwrap_or_else(|| panic!("no hits: {}", page["error"]["reason"]));
+            if hits.is_empty() {
+                return found;
+            }
+            found.extend(
+                hits.iter()
+                    .map(|hit| (hit["_id"].as_str().expect("an id").to_owned(), hit["_source"].clone())),
+            );
+            let next = page["_scroll_id"].as_str().expect("a scroll").to_owned();
+            page = http(&self.elasticsearch, "POST", &format!("/_search/scroll?scroll=1m&scroll_id={next}"));
+        }
     }
 }
 
 /// One HTTP request, answered with JSON.
 pub fn http(base: &str, method: &str, path: &str) -> Value {
-    let host = base.trim_start_matches("http://").trim_end_matches('/');
-    let mut stream = TcpStream::connect(host).expect("the server answers");
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-    )
-    .expect("a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a header");
-    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-    let body = if chunked { unchunked(body) } else { body.to_owned() };
+    let body = http_text(base, method, path).expect("the server answers");
     serde_json::from_str(&body).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
 }
 
+/// One HTTP request, answered with text, whatever the status.
+pub fn http_text(base: &str, method: &str, path: &str) -> io::Result<String> {
+    http_with(base, method, path, "")
+}
+
+/// One HTTP request with JSON, answered with text, whatever the status.
+pub fn http_with(base: &str, method: &str, path: &str, json: &str) -> io::Result<String> {
+    let host = base.trim_start_matches("http://").trim_end_matches('/');
+    let mut stream = TcpStream::connect(host)?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{json}",
+        json.len()
+    )?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+    let (head, body) = (String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase(), &answer[end + 4..]);
+    let body = if head.contains("transfer-encoding: chunked") { unchunked(body) } else { body.to_vec() };
+    String::from_utf8(body).map_err(io::Error::other)
+}
+
 /// A body without its chunks' sizes.
-fn unchunked(mut chunks: &str) -> String {
-    let mut body = String::new();
-    while let Some((size, rest)) = chunks.split_once("\r\n") {
+fn unchunked(mut chunks: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Some(end) = chunks.windows(2).position(|two| two == b"\r\n") {
+        let size = String::from_utf8_lossy(&chunks[..end]);
         let size = usize::from_str_radix(size.trim(), 16).expect("a chunk's size");
         if size == 0 {
             break;
         }
-        body.push_str(&rest[..size]);
-        chunks = rest[size..].trim_start_matches("\r\n");
+        body.extend_from_slice(&chunks[end + 2..end + 2 + size]);
+        chunks = &chunks[end + 2 + size + 2..];
     }
     body
 }

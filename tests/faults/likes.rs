@@ -1,0 +1,84 @@
+//! Likes by the thousand, counted per author in Redis and copied to a topic: who was counted twice, or not at all, or
+//! out of order shows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::{stage::Stage, support::servers::World};
+
+pub const TOPIC: &str = "likes";
+pub const PIPELINE: &str = "counted";
+const COPIES: &str = "copies";
+const AUTHORS: u64 = 50;
+
+/// The pipeline; `kafka` are further settings of the broker.
+pub fn pipelines(prefix: &str, partitions: u32, kafka: &str) -> String {
+    format!(
+        r#"version: 1
+brokers:
+  main: {{ kafka: {{ bootstrap: "${{KAFKA_BROKERS}}", group_prefix: "{prefix}", heartbeat: 200ms, session_timeout: 6s{kafka} }} }}
+stores:
+  counters: {{ redis: {{ url: "${{REDIS_URL}}" }} }}
+topics:
+  {prefix}{TOPIC}: {{ broker: main, partitions: {partitions} }}
+  {prefix}{COPIES}: {{ broker: main, partitions: {partitions} }}
+pipelines:
+  {PIPELINE}:
+    from: {{ topic: {prefix}{TOPIC} }}
+    retry: {{ initial: 50ms, max: 500ms }}
+    send_timeout: 2500ms
+    drain_timeout: 2500ms
+    to:
+      unread: {{ counter: {{ store: counters, key: "unread:{{payload.author_id}}" }} }}
+      copies: {{ topic: {{ topic: {prefix}{COPIES} }} }}
+"#
+    )
+}
+
+pub fn author(number: u64) -> String {
+    format!("a{}", number * 7 % AUTHORS)
+}
+
+/// The number-th like.
+pub fn line(number: u64) -> String {
+    let author = author(number);
+    json!({ "eventId": format!("l{number}"), "eventType": "social.post.liked.v1", "bizId": author,
+        "occurredAt": "2023-11-14T22:13:20Z", "source": "test", "correlationId": "c",
+        "payload": { "author_id": author, "number": number } })
+    .to_string()
+}
+
+/// Likes 0 to `count` were each counted once and copied in the order of their author. Returns how many copies there
+/// are too many.
+pub fn check(stage: &Stage, count: u64) -> u64 {
+    let mut due: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for number in 0..count {
+        due.entry(author(number)).or_default().push(number);
+    }
+    let mut world = stage.world();
+    for (author, numbers) in &due {
+        assert_eq!(world.unread(author), Some(numbers.len() as i64), "likes of {author}");
+    }
+    let (mut seen, mut repeated) = (BTreeMap::<String, (BTreeSet<u64>, Vec<u64>)>::new(), 0);
+    for (key, value) in stage.kafka.read(&stage.topic(COPIES)) {
+        let event: Value = serde_json::from_str(&value).expect("an event");
+        let number = event["payload"]["number"].as_u64().expect("a number");
+        let (known, order) = seen.entry(key).or_default();
+        if known.insert(number) {
+            order.push(number);
+        } else {
+            repeated += 1;
+        }
+    }
+    for (author, numbers) in &due {
+        let (_, order) = seen.remove(author).unwrap_or_default();
+        assert!(
+            order == *numbers,
+            "copies of {author}: {} of {}, or not in order",
+            order.len(),
+            numbers.len()
+        );
+    }
+    repeated
+}

@@ -1,0 +1,69 @@
+//! Redis is away for a minute while 2,000 events a second come in.
+
+use std::{
+    io::Write,
+    process::Stdio,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{clock, faults, laboratory::Server, likes, processes::Process, say, stage::Stage};
+
+const EVENTS_PER_SECOND: u64 = 2_000;
+const PARTITIONS: u32 = 6;
+/// What the pipeline may hold by its defaults: fetched ahead, and per partition queue, batch and results.
+const HELD_BYTES_MAX: u64 = (32 + PARTITIONS as u64 * (4 + 1 + 4)) << 20;
+
+#[test]
+fn redis_may_be_away_while_events_come() {
+    let stage = Stage::with("outage", |prefix| likes::pipelines(prefix, PARTITIONS, ""));
+    let away = Duration::from_secs(if faults(0) > 0 { 60 } else { 8 });
+    let (enough, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+    let topic = stage.topic(likes::TOPIC);
+    let mut producer =
+        stage.millrace.command(&["topic", "produce", &topic, "--key", "payload.author_id", "--file", "-"]);
+    let mut producer =
+        producer.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let mut input = producer.stdin.take().expect("a pipe");
+    let mut process = Process::start(&stage.millrace, "run", &[]).ready();
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            let started = Instant::now();
+            while !enough.load(Ordering::Relaxed) {
+                let due = started.elapsed().as_millis() as u64 * EVENTS_PER_SECOND / 1_000;
+                for number in sent.load(Ordering::Relaxed)..due {
+                    writeln!(input, "{}", likes::line(number)).expect("the producer reads");
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+                clock::pause(Duration::from_millis(20));
+            }
+            drop(input);
+        });
+        clock::pause(Duration::from_secs(3));
+        let before = process.memory_peak_bytes();
+        stage.lab.kill(Server::Redis, away);
+        let after = process.memory_peak_bytes();
+        clock::pause(Duration::from_secs(2));
+        enough.store(true, Ordering::Relaxed);
+        writing.join().expect("everything was read");
+        say(&format!(
+            "Redis away for {} s: memory peak {} MiB before, {} MiB after",
+            away.as_secs(),
+            before >> 20,
+            after >> 20
+        ));
+        assert!(after - before <= HELD_BYTES_MAX, "{after} bytes after {before}");
+    });
+    let output = producer.wait_with_output().expect("a process");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    stage.drained(&[(likes::TOPIC, likes::PIPELINE)], || process.last_words());
+    assert!(process.ended().is_none(), "{}", process.last_words());
+    let (status, log) = process.stop();
+    assert!(status.success(), "{log}");
+    let sent = sent.load(Ordering::Relaxed);
+    let repeated = likes::check(&stage, sent);
+    say(&format!("{sent} events came, nothing lost, order kept, {repeated} copies repeated"));
+}
