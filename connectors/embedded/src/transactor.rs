@@ -7,14 +7,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use millrace_core::{CommitOutcome, Error, NewRecord, Result, States, Transactor};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{
+    append,
     broker::Inner,
-    headers,
-    layout::topic_by_name,
+    layout::{TopicRow, topic_by_name},
     outputs::{Outputs, Owner},
     progress::{Commit, states},
     seats::Ticket,
@@ -43,13 +42,13 @@ pub(crate) struct Open {
     topics: BTreeSet<Arc<str>>,
     /// The outputs are in their topics; progress is not stored yet.
     applied: bool,
-    /// The largest record each topic takes.
-    record_bytes_max: HashMap<Arc<str>, usize>,
+    /// Topics as they are declared, which never changes.
+    declared: HashMap<Arc<str>, TopicRow>,
 }
 
 impl Open {
     fn clear(&mut self) {
-        *self = Open { record_bytes_max: std::mem::take(&mut self.record_bytes_max), ..Open::default() };
+        *self = Open { declared: std::mem::take(&mut self.declared), ..Open::default() };
     }
 }
 
@@ -58,17 +57,15 @@ impl LogTransactor {
         Error::retry(&self.owner.group, format!("{} is read by a later member", self.owner.source))
     }
 
-    /// The largest record a topic takes.
-    async fn record_bytes_max(&self, open: &mut Open, topic: &Arc<str>) -> Result<usize> {
-        if let Some(known) = open.record_bytes_max.get(topic) {
-            return Ok(*known);
+    async fn declared(&self, open: &mut Open, topic: &Arc<str>) -> Result<TopicRow> {
+        if let Some(known) = open.declared.get(topic) {
+            return Ok(known.clone());
         }
         let name = topic.clone();
         let found = self.inner.read_log(move |log| Ok(topic_by_name(log, &name)?)).await?.flatten();
-        let missing = || Error::fatal(format!("topic {topic}"), "does not exist, create it first");
-        let bytes_max = found.ok_or_else(missing)?.record_bytes_max as usize;
-        open.record_bytes_max.insert(topic.clone(), bytes_max);
-        Ok(bytes_max)
+        let found = found.ok_or_else(|| Error::missing_topic("embedded log", topic))?;
+        open.declared.insert(topic.clone(), found.clone());
+        Ok(found)
     }
 
     /// Moves what is in memory to the file. Goes on when nobody waits for it any more, and what comes next waits.
@@ -99,31 +96,21 @@ impl Transactor for LogTransactor {
 
     async fn send(&self, topic: &str, records: Vec<NewRecord>) -> Vec<Result<()>> {
         let topic: Arc<str> = topic.into();
-        let refuse = |error: &Error| {
-            let again = || Error::new(error.class(), error.who(), error.chain());
-            records.iter().map(|_| Err(again())).collect()
-        };
         let mut open = self.open.clone().lock_owned().await;
-        let bytes_max = match self.record_bytes_max(&mut open, &topic).await {
-            Ok(bytes_max) => bytes_max,
-            Err(error) => return refuse(&error),
+        let declared = match self.declared(&mut open, &topic).await {
+            Ok(declared) => declared,
+            Err(error) => return records.iter().map(|_| Err(error.again())).collect(),
         };
         if open.bytes >= HELD_BYTES_MAX {
             if let Err(error) = self.move_to_file(open).await {
-                return refuse(&error);
+                return records.iter().map(|_| Err(error.again())).collect();
             }
             open = self.open.clone().lock_owned().await;
         }
         // From here on nothing waits: a call that is dropped has added nothing.
         open.topics.insert(topic.clone());
         let add = |record: NewRecord| {
-            let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-            let bytes = length(&record.key) + length(&record.value) + headers::size_bytes(&record.headers);
-            if bytes > bytes_max {
-                let why = format!("the record has {bytes} bytes, at most {bytes_max} are accepted");
-                return Err(Error::reject(format!("topic {topic}"), why));
-            }
-            open.bytes += bytes;
+            open.bytes += append::accept(&topic, &declared, &record)?;
             open.outputs.push((topic.clone(), record));
             Ok(())
         };

@@ -32,6 +32,7 @@ async fn topics(broker: &EmbeddedBroker) {
             retention_bytes: None,
             record_bytes_max: 2 << 20,
             replication: None,
+            compact: false,
         };
         broker.admin().create_topic(&spec).await.expect("a topic");
     }

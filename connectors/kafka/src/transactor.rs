@@ -118,6 +118,10 @@ impl Transactor for KafkaTransactor {
         open.fit(limit);
         let add = |record: NewRecord| {
             self.judge(topic, &record, allowed)?;
+            if open.is_refused(topic, &record) {
+                let why = format!("{}: the broker refuses it", cannot_append(topic));
+                return Err(Error::reject(&self.owner.clients.who, why));
+            }
             open.hold(topic_name.clone(), record);
             Ok(())
         };

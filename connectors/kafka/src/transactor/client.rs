@@ -18,12 +18,30 @@ use crate::{client::Clients, context::Listener};
 /// How long a full queue is rested.
 const FULL_QUEUE_REST: Duration = Duration::from_millis(5);
 
+/// A record that was not appended.
+pub struct Refused {
+    pub error: KafkaError,
+    /// Its topic, and its place among the records of the transaction; none where a call failed and no record.
+    pub record: Option<(String, usize)>,
+}
+
+impl From<KafkaError> for Refused {
+    fn from(error: KafkaError) -> Self {
+        Refused { error, record: None }
+    }
+}
+
 /// What became of the records of a transaction.
 #[derive(Default)]
 struct Answers {
-    failure: Option<(Code, String)>,
-    /// Where records with a number were appended, by the number.
+    failure: Option<Refused>,
+    /// Where those records were appended that somebody wants to know of, by their place.
     positions: Vec<(usize, Position)>,
+}
+
+/// A record's place in the transaction, and whether it matters where it is appended: what travels with it.
+fn opaque(place: usize, located: bool) -> usize {
+    place << 1 | usize::from(located)
 }
 
 #[derive(Default)]
@@ -49,19 +67,19 @@ impl ClientContext for TransactionContext {
 }
 
 impl ProducerContext for TransactionContext {
-    /// 0, or the number of a record whose position is wanted.
     type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
+        let place = opaque >> 1;
         self.note(|answers| match result {
-            Ok(message) if number > 0 => {
+            Ok(message) if opaque & 1 == 1 => {
                 let position = Position { partition: message.partition(), offset: message.offset() };
-                answers.positions.push((number, position));
+                answers.positions.push((place, position));
             }
             Ok(_) => {}
             Err((error, message)) => {
-                let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
-                answers.failure.get_or_insert((code, message.topic().to_owned()));
+                let record = Some((message.topic().to_owned(), place));
+                answers.failure.get_or_insert(Refused { error: error.clone(), record });
             }
         });
     }
@@ -90,10 +108,17 @@ impl Client {
         self.producer.begin_transaction()
     }
 
-    /// Hands a record to librdkafka. The position of one with a number is kept.
-    pub fn append(&self, topic: &str, record: &NewRecord, number: usize) -> KafkaResult<()> {
+    /// Hands a record to librdkafka. Where a located one is appended is answered by [`Client::flush`].
+    pub fn append(
+        &self,
+        topic: &str,
+        record: &NewRecord,
+        place: usize,
+        located: bool,
+    ) -> Result<(), Refused> {
         let deadline = Instant::now() + self.patience;
-        let mut message: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(topic, number);
+        let mut message: BaseRecord<'_, [u8], [u8], usize> =
+            BaseRecord::with_opaque_to(topic, opaque(place, located));
         message.key = record.key.as_deref();
         message.payload = record.value.as_deref();
         message.partition = record.partition;
@@ -110,7 +135,9 @@ impl Client {
                     message = back;
                     self.rest();
                 }
-                Err((error, _)) => return Err(error),
+                Err((error, _)) => {
+                    return Err(Refused { error, record: Some((topic.to_owned(), place)) });
+                }
             }
         }
     }
@@ -123,17 +150,16 @@ impl Client {
         std::thread::sleep(FULL_QUEUE_REST);
     }
 
-    /// Waits until all records are acknowledged; answers the positions asked for, by number. The failure of a
-    /// record is told with its topic.
-    pub fn flush(&self) -> Result<Vec<Position>, (KafkaError, Option<String>)> {
+    /// Waits until all records are acknowledged; answers where the located ones are, in their order.
+    pub fn flush(&self) -> Result<Vec<Position>, Refused> {
         let flushed = self.producer.flush(self.patience);
         let mut answers = Answers::default();
         self.producer.client().context().note(|all| answers = std::mem::take(all));
-        if let Some((code, topic)) = answers.failure {
-            return Err((KafkaError::MessageProduction(code), Some(topic)));
+        if let Some(refused) = answers.failure {
+            return Err(refused);
         }
-        flushed.map_err(|error| (error, None))?;
-        answers.positions.sort_by_key(|(number, _)| *number);
+        flushed?;
+        answers.positions.sort_by_key(|(place, _)| *place);
         Ok(answers.positions.into_iter().map(|(_, position)| position).collect())
     }
 

@@ -1,6 +1,10 @@
 //! A transaction from its first record to its end. All calls block the thread.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use millrace_core::{Class, CommitOutcome, Error, NewRecord, Position, Result, States};
 use rdkafka::{
@@ -9,12 +13,18 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode as Code},
 };
 
-use super::{Owner, client::Client, held, state};
+use super::{
+    Owner,
+    client::{Client, Refused},
+    held, state,
+};
 use crate::{
     client::BATCH_BYTES_MAX,
     error::{class_of, of_call},
     producer::{batch_bytes_within, cannot_append},
 };
+
+const HAS_CLIENT: &str = "invariant: a transaction that has begun has a client";
 
 /// Where the states lie, by step.
 type Pointers = BTreeMap<Arc<str>, Position>;
@@ -25,6 +35,13 @@ pub struct Open {
     client: Option<Client>,
     /// How large batches may be: as the most modest topic allows.
     batch_bytes: u64,
+    /// The broker has refused a record of the last transaction: now each goes in a batch of its own, so that the one
+    /// at fault is found.
+    careful: bool,
+    /// What the transaction holds, in its order, where it is careful.
+    places: Vec<u64>,
+    /// Records that the broker refused alone.
+    refused: HashSet<u64>,
     /// Sent, and not yet handed to the client.
     held: Vec<(Arc<str>, NewRecord)>,
     held_bytes: usize,
@@ -37,12 +54,35 @@ pub struct Open {
     pointers: Pointers,
 }
 
+/// Why a transaction cannot be committed.
+enum Unprepared {
+    /// A record was not appended.
+    Refused(Refused),
+    /// Anything else.
+    Failed(Error),
+}
+
+impl From<Refused> for Unprepared {
+    fn from(refused: Refused) -> Self {
+        Unprepared::Refused(refused)
+    }
+}
+
+impl From<Error> for Unprepared {
+    fn from(error: Error) -> Self {
+        Unprepared::Failed(error)
+    }
+}
+
 impl Open {
     pub fn new(owner: Arc<Owner>) -> Self {
         Open {
             owner,
             client: None,
             batch_bytes: BATCH_BYTES_MAX,
+            careful: false,
+            places: Vec::new(),
+            refused: HashSet::new(),
             held: Vec::new(),
             held_bytes: 0,
             begun: false,
@@ -62,6 +102,11 @@ impl Open {
         self.batch_bytes = self.batch_bytes.min(within);
     }
 
+    /// Whether the broker has refused this record before.
+    pub fn is_refused(&self, topic: &str, record: &NewRecord) -> bool {
+        !self.refused.is_empty() && self.refused.contains(&fingerprint(topic, record))
+    }
+
     pub fn hold(&mut self, topic: Arc<str>, record: NewRecord) {
         self.held_bytes += held(&record);
         self.held.push((topic, record));
@@ -78,17 +123,13 @@ impl Open {
     /// Hands what is held to the client. What fails makes the transaction one that can only be aborted, which its
     /// commit will tell.
     pub fn hand_over(&mut self) -> Result<()> {
-        if self.broken.is_some() {
-            self.drop_held();
-            return Ok(());
+        if self.broken.is_none() {
+            self.begin()?;
         }
-        self.begin()?;
-        let client = self.client.as_ref().expect("invariant: a transaction that has begun has a client");
-        for (topic, record) in &self.held {
-            if let Err(error) = client.append(topic, record, 0) {
-                self.broken = Some(self.append_error(&error, Some(topic)));
-                break;
-            }
+        if self.broken.is_none()
+            && let Err(refused) = self.append_held()
+        {
+            self.broken = Some(self.refusal(&refused));
         }
         self.drop_held();
         Ok(())
@@ -101,7 +142,10 @@ impl Open {
         self.hand_over()?;
         let prepared = match self.broken.take() {
             Some(error) => Err(error),
-            None => self.prepare(next_offset, changed),
+            None => self.prepare(next_offset, changed).map_err(|unprepared| match unprepared {
+                Unprepared::Refused(refused) => self.refusal(&refused),
+                Unprepared::Failed(error) => again_later(error),
+            }),
         };
         let pointers = match prepared {
             Ok(pointers) => pointers,
@@ -114,13 +158,9 @@ impl Open {
                 };
             }
         };
-        let client = self.client.as_ref().expect("invariant: a transaction that has begun has a client");
         self.begun = false;
-        match client.commit() {
-            Ok(()) => {
-                self.pointers = pointers;
-                Ok(CommitOutcome::Committed)
-            }
+        match self.client.as_ref().expect(HAS_CLIENT).commit() {
+            Ok(()) => Ok(self.committed(pointers)),
             Err(error) => {
                 tracing::debug!(id = self.owner.id(), %error, "it is not known whether a transaction is committed");
                 self.client = None;
@@ -141,44 +181,52 @@ impl Open {
         self.client = None;
     }
 
+    fn append_held(&mut self) -> Result<(), Refused> {
+        let client = self.client.as_ref().expect(HAS_CLIENT);
+        for (topic, record) in &self.held {
+            client.append(topic, record, self.places.len(), false)?;
+            self.places.push(if self.careful { fingerprint(topic, record) } else { 0 });
+        }
+        Ok(())
+    }
+
     /// All but the commit itself: nothing of it is visible, whatever happens.
-    fn prepare(&mut self, next_offset: i64, changed: &States) -> Result<Pointers> {
-        let client = self.client.as_ref().expect("invariant: a transaction that has begun has a client");
+    fn prepare(&self, next_offset: i64, changed: &States) -> Result<Pointers, Unprepared> {
+        let client = self.client.as_ref().expect(HAS_CLIENT);
         let topic = self.owner.clients.state_topic();
-        for (number, (step, bytes)) in (1..).zip(changed) {
+        for (place, (step, bytes)) in (self.places.len()..).zip(changed) {
             let record = state::record(&self.owner, step, bytes.clone(), next_offset);
-            client
-                .append(&topic, &record, number)
-                .map_err(|error| self.append_error(&error, Some(&topic)))?;
+            client.append(&topic, &record, place, true)?;
         }
         let mut pointers = self.pointers.clone();
         // Acknowledged first only where the place of a state must be known.
         if !changed.is_empty() {
-            let positions =
-                client.flush().map_err(|(error, topic)| self.append_error(&error, topic.as_deref()))?;
-            pointers.extend(changed.keys().cloned().zip(positions));
+            pointers.extend(changed.keys().cloned().zip(client.flush()?));
         }
-        let what = "cannot add the group's progress to a transaction";
-        let Some(consumer) = self.owner.consumer.upgrade() else { return Err(self.not_ours()) };
-        let Some(member) = consumer.group_metadata() else { return Err(self.not_ours()) };
+        let Some(consumer) = self.owner.consumer.upgrade() else { return Err(self.not_ours().into()) };
+        let Some(member) = consumer.group_metadata() else { return Err(self.not_ours().into()) };
         // Looked at after the member: if the partition was ours then, it was in the member's generation, and the
         // cluster refuses that one as soon as the partition can be another's.
         if self.owner.lease.is_revoked() {
-            return Err(self.not_ours());
+            return Err(self.not_ours().into());
         }
-        let mut offsets = TopicPartitionList::new();
-        let (name, number) = (&self.owner.partition.topic, self.owner.partition.partition);
-        let call_error = |error: &KafkaError| of_call(&self.owner.clients.who, what, error);
-        offsets
-            .add_partition_offset(name, number, Offset::Offset(next_offset))
-            .map_err(|error| call_error(&error))?;
-        if let Some(mut element) = offsets.find_partition(name, number) {
-            element.set_metadata(state::metadata(&pointers));
-        }
-        client.send_offsets(&offsets, &member).map_err(|error| call_error(&error))?;
+        let offsets = self.offsets(next_offset, &pointers);
+        let sent = offsets.and_then(|offsets| client.send_offsets(&offsets, &member));
+        let what = "cannot add the group's progress to a transaction";
+        sent.map_err(|error| of_call(&self.owner.clients.who, what, &error))?;
         // The commit waits for the records as well, but does not say which of them failed.
-        client.flush().map_err(|(error, topic)| self.append_error(&error, topic.as_deref()))?;
+        client.flush()?;
         Ok(pointers)
+    }
+
+    fn offsets(&self, next_offset: i64, pointers: &Pointers) -> Result<TopicPartitionList, KafkaError> {
+        let (topic, partition) = (&self.owner.partition.topic, self.owner.partition.partition);
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(topic, partition, Offset::Offset(next_offset))?;
+        if let Some(mut element) = offsets.find_partition(topic, partition) {
+            element.set_metadata(state::metadata(pointers));
+        }
+        Ok(offsets)
     }
 
     /// Finds out what became of the last commit: a new client of the same id leaves nothing open, and the progress
@@ -186,18 +234,23 @@ impl Open {
     fn decide(&mut self) -> Result<CommitOutcome> {
         self.client()?;
         let (progress, _) = state::committed(&self.owner)?;
-        let Some((next_offset, pointers)) = self.undecided.take() else {
-            return Ok(CommitOutcome::Aborted(self.owner.retry("there was no transaction")));
-        };
-        if progress.is_some_and(|progress| progress >= next_offset) {
-            self.pointers = pointers;
-            return Ok(CommitOutcome::Committed);
+        match self.undecided.take() {
+            Some((next_offset, pointers)) if progress.is_some_and(|progress| progress >= next_offset) => {
+                Ok(self.committed(pointers))
+            }
+            _ => Ok(CommitOutcome::Aborted(self.owner.retry("the cluster aborted a transaction"))),
         }
-        Ok(CommitOutcome::Aborted(self.owner.retry("the cluster aborted a transaction")))
+    }
+
+    fn committed(&mut self, pointers: Pointers) -> CommitOutcome {
+        self.pointers = pointers;
+        self.careful = false;
+        self.refused.clear();
+        CommitOutcome::Committed
     }
 
     fn begin(&mut self) -> Result<()> {
-        if self.client.as_ref().is_some_and(|client| client.batch_bytes != self.batch_bytes) {
+        if self.client.as_ref().is_some_and(|client| client.batch_bytes != self.wanted_batch_bytes()) {
             if self.begun {
                 self.broken = Some(self.owner.retry("a topic needs smaller batches than the transaction"));
                 return Ok(());
@@ -214,7 +267,12 @@ impl Open {
             return Err(again_later(of_call(&self.owner.clients.who, "cannot begin a transaction", &error)));
         }
         self.begun = true;
+        self.places.clear();
         Ok(())
+    }
+
+    fn wanted_batch_bytes(&self) -> u64 {
+        if self.careful { 1 } else { self.batch_bytes }
     }
 
     /// The client; a new one settles what is open under its id, so none is made by a former owner.
@@ -223,7 +281,7 @@ impl Open {
             if self.owner.lease.is_revoked() {
                 return Err(self.not_ours());
             }
-            let opened = Client::open(&self.owner.clients, &self.owner.id(), self.batch_bytes);
+            let opened = Client::open(&self.owner.clients, &self.owner.id(), self.wanted_batch_bytes());
             let what = "cannot make a transactional producer";
             self.client = Some(opened.map_err(|error| of_call(&self.owner.clients.who, what, &error))?);
         }
@@ -247,20 +305,23 @@ impl Open {
         self.held_bytes = 0;
     }
 
-    /// What a record that was not appended means: the topic may allow less than we knew, or a person must act.
-    fn append_error(&self, error: &KafkaError, topic: Option<&str>) -> Error {
+    /// What a record that was not appended means: the topic may take less than we knew, or this record may be one
+    /// that it never takes, or a person must act. In a transaction nothing is rejected late: it is aborted, and
+    /// judged again.
+    fn refusal(&mut self, refused: &Refused) -> Error {
+        let topic = refused.record.as_ref().map(|(topic, _)| topic.as_str());
         let what = topic.map_or("cannot append in a transaction".to_owned(), cannot_append);
-        if let Some(topic) = topic
-            && error.rdkafka_error_code().map(class_of) == Some(Class::Reject)
-        {
+        let code = refused.error.rdkafka_error_code();
+        if let (Some((topic, place)), Some(Class::Reject)) = (&refused.record, code.map(class_of)) {
             self.owner.producer.forget(topic);
-        }
-        let cause = self.client.as_ref().and_then(Client::cause);
-        let told = again_later(of_call(&self.owner.clients.who, &what, error));
-        match cause {
-            Some(cause) if error.rdkafka_error_code() == Some(Code::MessageTimedOut) => {
-                told.with_source(cause)
+            if let Some(fingerprint) = self.places.get(*place).filter(|_| self.careful) {
+                self.refused.insert(*fingerprint);
             }
+            self.careful = true;
+        }
+        let told = again_later(of_call(&self.owner.clients.who, &what, &refused.error));
+        match self.client.as_ref().and_then(Client::cause) {
+            Some(cause) if code == Some(Code::MessageTimedOut) => told.with_source(cause),
             _ => told,
         }
     }
@@ -270,7 +331,14 @@ impl Open {
     }
 }
 
-/// In a transaction nothing is rejected late: it is aborted, and judged again.
+/// Tells a record from others of its batch.
+fn fingerprint(topic: &str, record: &NewRecord) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (topic, record.source_offset, &record.key, &record.value).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// An error that does not reject.
 fn again_later(error: Error) -> Error {
     match error.class() {
         Class::Reject => Error::retry(error.who(), error.why()),
