@@ -152,12 +152,13 @@ impl Systems {
         }
         let mut parts = Vec::with_capacity(sinks.len());
         let mut writes_topics = vec![pipeline.dead_letters.name.clone()];
+        let transactions = has_transactions(pipeline, &*broker, &steps, sinks)?;
         for sink in sinks {
             if let Output::Topic { topic, .. } = &sink.output {
                 writes_topics.push(topic.clone());
             }
             let id = SinkId { pipeline: name.clone(), sink: sink.id.as_str().into() };
-            parts.push(self.sink(plan, sink, id, pipeline.send_timeout).await?);
+            parts.push(self.sink(plan, pipeline, sink, id).await?);
         }
         Ok(Pipeline {
             subscription: subscription(pipeline, lane.as_deref()),
@@ -182,8 +183,8 @@ impl Systems {
             sinks: parts,
             dead_letters: Arc::new(dead_letters),
             writes_topics,
+            transactions,
             steering: Steering::default(),
-            transactions: false,
         })
     }
 
@@ -242,11 +243,11 @@ impl Systems {
     async fn sink(
         &mut self,
         plan: &Plan,
+        pipeline: &PipelinePlan,
         sink: &SinkPlan,
         id: SinkId,
-        timeout: Duration,
     ) -> Result<SinkPart, Error> {
-        let mut ledger = None;
+        let (mut ledger, timeout) = (None, pipeline.send_timeout);
         let (opened, breaker): (Arc<dyn Sink>, Breaker) = match &sink.output {
             Output::View(view) => {
                 let store = sink.store.as_deref().expect("invariant: a view has a store");
@@ -256,6 +257,7 @@ impl Systems {
             Output::Topic { topic, broker, key } => {
                 let producer = self.broker(plan, broker)?.producer().await?;
                 let opened = TopicSink::new(topic.clone(), key.clone(), producer);
+                let opened = if *broker == pipeline.from.broker { opened.joining() } else { opened };
                 (Arc::new(opened), self.broker_breaker(plan, broker))
             }
             Output::System => {
@@ -292,6 +294,27 @@ fn retry(plan: RetryPlan) -> RetryPolicy {
             ExhaustedPolicy::DeadLetters => Exhausted::DeadLetters,
         },
     }
+}
+
+/// Whether a lane works in transactions: as its pipeline says, or where they make a difference.
+fn has_transactions(
+    pipeline: &PipelinePlan,
+    broker: &dyn Broker,
+    steps: &[StepPart],
+    sinks: &[&SinkPlan],
+) -> Result<bool, Error> {
+    let wanted = pipeline.transactions.unwrap_or_else(|| {
+        let read = &pipeline.from.broker;
+        let joins = |sink: &&SinkPlan| matches!(&sink.output, Output::Topic { broker, .. } if broker == read);
+        let keeps_state =
+            |step: &StepPart| matches!(step, StepPart::Module { factory, .. } if factory.keeps_state());
+        sinks.iter().any(joins) || steps.iter().any(keeps_state)
+    });
+    if wanted && !broker.has_transactions() && pipeline.transactions == Some(true) {
+        let why = format!("the broker '{}' has no transactions", pipeline.from.broker);
+        return Err(Error::fatal(format!("pipeline {}", pipeline.name), why));
+    }
+    Ok(wanted && broker.has_transactions())
 }
 
 /// What a pipeline reads, as its group or as that of one of its lanes.

@@ -34,6 +34,11 @@ impl Broker for NoBroker {
     fn admin(&self) -> Arc<dyn Admin> {
         Arc::new(NoBroker)
     }
+
+    /// Nothing is ever committed.
+    fn has_transactions(&self) -> bool {
+        true
+    }
 }
 
 #[async_trait]

@@ -6,6 +6,7 @@
 //! - `social`: a social network's events to feeds, posts, search and counters, embedded and on real servers
 //! - `modules`: modules of others, good and bad
 //! - `rebalance`: processes on Kafka that come, go and come back while records flow
+//! - `transactions`: outputs and counts are exact, also for processes that are killed
 //! - `hostile`: malformed records become dead letters and nothing else is held up
 //! - `isolation`: a sink that is away stops no other one, and misses nothing
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
@@ -19,3 +20,4 @@ mod modules;
 mod rebalance;
 mod social;
 mod support;
+mod transactions;

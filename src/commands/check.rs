@@ -16,11 +16,19 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     match checked.plan {
         Ok(plan) => {
             if args.at.json {
-                writeln!(out, "{}", json!({ "file": checked.name, "ok": true, "problems": [] }))?;
+                let notes = plan.notes();
+                writeln!(
+                    out,
+                    "{}",
+                    json!({ "file": checked.name, "ok": true, "problems": [], "notes": notes })
+                )?;
             } else {
                 let (pipelines, topics) = (plan.pipelines.len() as u64, plan.topics.len() as u64);
                 let what = format!("{} on {}", counted(pipelines, "pipeline"), counted(topics, "topic"));
                 writeln!(out, "{}: {what}, no mistakes", checked.name)?;
+                for note in plan.notes() {
+                    writeln!(out, "note: {note}")?;
+                }
             }
             Ok(())
         }

@@ -97,23 +97,31 @@ impl<'t> Appends<'t> {
     }
 }
 
+/// The bytes of a record that the topic takes.
+///
+/// # Errors
+/// Reject when it never takes it.
+pub(crate) fn accept(topic: &str, row: &TopicRow, record: &NewRecord) -> Result<usize> {
+    let bytes = record.key.as_ref().map_or(0, Bytes::len)
+        + record.value.as_ref().map_or(0, Bytes::len)
+        + headers::size_bytes(&record.headers);
+    let refused = |why: String| Err(Error::reject(format!("topic {topic}"), why));
+    if bytes > row.record_bytes_max as usize {
+        return refused(format!(
+            "the record has {bytes} bytes, at most {} are accepted",
+            row.record_bytes_max
+        ));
+    }
+    if row.compact && record.key.is_none() {
+        return refused("is compacted: it takes records with a key only".to_owned());
+    }
+    Ok(bytes)
+}
+
 impl Tails {
     /// The partition's place in the list, and the record's bytes.
     fn place(&self, topic: &str, record: &NewRecord, keyless: &mut u32) -> Result<(usize, usize)> {
-        let who = || format!("topic {topic}");
-        let bytes = record.key.as_ref().map_or(0, Bytes::len)
-            + record.value.as_ref().map_or(0, Bytes::len)
-            + headers::size_bytes(&record.headers);
-        if bytes > self.row.record_bytes_max as usize {
-            let max = self.row.record_bytes_max;
-            return Err(Error::reject(
-                who(),
-                format!("the record has {bytes} bytes, at most {max} are accepted"),
-            ));
-        }
-        if self.row.compact && record.key.is_none() {
-            return Err(Error::reject(who(), "is compacted: it takes records with a key only"));
-        }
+        let bytes = accept(topic, &self.row, record)?;
         let partition = match (record.partition, &record.key) {
             (Some(partition), _) => u32::try_from(partition).ok().filter(|p| *p < self.row.partitions),
             (None, Some(key)) => Some(partition_for_key(key, self.row.partitions)),
@@ -125,7 +133,7 @@ impl Tails {
         let index = partition.and_then(|p| usize::try_from(p).ok()).filter(|i| *i < self.partitions.len());
         let index = index.ok_or_else(|| {
             let why = format!("has no partition {}", record.partition.unwrap_or_default());
-            Error::new(Class::Reject, who(), why)
+            Error::new(Class::Reject, format!("topic {topic}"), why)
         })?;
         Ok((index, bytes))
     }

@@ -15,7 +15,8 @@ use crate::{
     admin::LogAdmin,
     layout::log_database,
     opened::Opened,
-    progress::{ProgressKeeper, progress_database},
+    outputs::outputs_database,
+    progress::{ProgressKeeper, progress_database, states_database},
     room::Readers,
     run_lock::RunLock,
     seats::Seats,
@@ -59,7 +60,8 @@ pub(crate) struct Inner {
     clock: Clock,
     log: Database,
     progress: Database,
-    readers: Readers,
+    states: Database,
+    pub(crate) readers: Readers,
     seats: Seats,
     writer: OnceCell<Arc<LogWriter>>,
     keeper: OnceCell<ProgressKeeper>,
@@ -83,6 +85,7 @@ impl EmbeddedBroker {
         let inner = Inner {
             log: log_database(&settings.dir),
             progress: progress_database(&settings.dir),
+            states: states_database(&settings.dir),
             dir: settings.dir,
             clock,
             readers: Readers::default(),
@@ -130,7 +133,7 @@ impl Broker for EmbeddedBroker {
             Ok((opened, subscription))
         })
         .await?;
-        Ok(Box::new(LogSource::start(opened, subscription, keeper, seat, &self.inner.readers)?))
+        Ok(Box::new(LogSource::start(opened, subscription, keeper, seat, &self.inner)?))
     }
 
     async fn producer(&self) -> Result<Arc<dyn Producer>> {
@@ -140,19 +143,26 @@ impl Broker for EmbeddedBroker {
     fn admin(&self) -> Arc<dyn Admin> {
         Arc::new(LogAdmin { inner: self.inner.clone() })
     }
+
+    fn has_transactions(&self) -> bool {
+        true
+    }
 }
 
 impl Inner {
     pub(crate) async fn writer(&self) -> Result<Arc<LogWriter>> {
         let start = || async {
-            let writer = LogWriter::start(self.log.clone(), self.clock.clone(), self.readers.clone())?;
+            let outputs = outputs_database(&self.dir);
+            let writer =
+                LogWriter::start(self.log.clone(), outputs, self.clock.clone(), self.readers.clone())?;
             Ok(Arc::new(writer))
         };
         self.writer.get_or_try_init(start).await.cloned()
     }
 
-    async fn keeper(&self) -> Result<ProgressKeeper> {
-        self.keeper.get_or_try_init(|| async { ProgressKeeper::start(self.progress.clone()) }).await.cloned()
+    pub(crate) async fn keeper(&self) -> Result<ProgressKeeper> {
+        let start = || async { ProgressKeeper::start(self.progress.clone(), self.states.clone()) };
+        self.keeper.get_or_try_init(start).await.cloned()
     }
 
     /// Reads from the log; none when there is none yet.
@@ -161,6 +171,14 @@ impl Inner {
         read: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<Option<T>> {
         read_from(self.log.clone(), read).await
+    }
+
+    /// Reads the states of steps; none when there are none yet.
+    pub(crate) async fn read_states<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<Option<T>> {
+        read_from(self.states.clone(), read).await
     }
 
     /// Reads progress; none when there is none yet.

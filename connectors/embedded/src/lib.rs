@@ -12,6 +12,7 @@ mod compaction;
 mod headers;
 mod layout;
 mod opened;
+mod outputs;
 mod progress;
 mod reader;
 mod retention;
@@ -19,6 +20,7 @@ mod room;
 mod run_lock;
 mod seats;
 mod source;
+mod transactor;
 mod writer;
 
 pub use broker::{EMBEDDED, EmbeddedBroker, EmbeddedSettings};

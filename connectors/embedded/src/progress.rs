@@ -1,12 +1,15 @@
 //! The progress of consumer groups. It lies in the file of the views, so that whoever deletes the views has
 //! them rebuilt from the log, and so that progress is never on the disk before the effects it stands for.
 
-use std::{collections::BTreeMap, path::Path, thread, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, thread, time::Duration};
 
-use millrace_core::{Class, Error, Result};
+use bytes::Bytes;
+use millrace_core::{Class, Error, Result, States};
 use millrace_sqlite_file::{Database, Failure, Inbox, Mailbox, Wait, mailbox, transact};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
+
+use crate::outputs::Owner;
 
 /// Commits that wait for the thread.
 const REQUESTS_MAX: usize = 64;
@@ -26,6 +29,18 @@ const SCHEMA: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
+const STATES_SCHEMA: &str = "
+    -- Of steps, as they are at the progress of their group.
+    CREATE TABLE states(
+        consumer_group TEXT NOT NULL,
+        topic TEXT NOT NULL,
+        partition INTEGER NOT NULL,
+        step TEXT NOT NULL,
+        state BLOB NOT NULL,
+        PRIMARY KEY (consumer_group, topic, partition, step)
+    ) STRICT;
+";
+
 /// What a group has committed in a topic of one log.
 #[derive(Debug)]
 pub(crate) struct Commit {
@@ -34,6 +49,8 @@ pub(crate) struct Commit {
     pub(crate) log: i64,
     /// Partition and next offset.
     pub(crate) offsets: Vec<(i32, i64)>,
+    /// The states that have changed, of the steps of the first partition's worker.
+    pub(crate) states: States,
 }
 
 struct Order {
@@ -58,6 +75,22 @@ pub(crate) fn progress_database(folder: &Path) -> Database {
         format: 1,
         schema: SCHEMA,
     }
+}
+
+/// The part of the progress's file that keeps states; made when there is a first one.
+pub(crate) fn states_database(folder: &Path) -> Database {
+    Database { part: "states", schema: STATES_SCHEMA, ..progress_database(folder) }
+}
+
+/// The states of a partition's steps.
+pub(crate) fn states(views: &Connection, owner: &Owner) -> rusqlite::Result<States> {
+    let mut statement = views.prepare_cached(
+        "SELECT step, state FROM states WHERE consumer_group = ? AND topic = ? AND partition = ?",
+    )?;
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok((Arc::from(row.get::<_, String>(0)?), Bytes::from(row.get::<_, Vec<u8>>(1)?)))
+    };
+    statement.query_map((&owner.group, &*owner.source.topic, owner.source.partition), read)?.collect()
 }
 
 /// The next offsets of a group in a topic.
@@ -92,12 +125,12 @@ pub(crate) fn committed(
 
 impl ProgressKeeper {
     /// Starts the thread; it opens the file at the first commit.
-    pub(crate) fn start(database: Database) -> Result<Self> {
+    pub(crate) fn start(database: Database, states: Database) -> Result<Self> {
         let who = database.who.clone();
         let (orders, inbox) = mailbox(REQUESTS_MAX);
         thread::Builder::new()
             .name("log-progress".into())
-            .spawn(move || run(&database, &inbox))
+            .spawn(move || run(&database, states, &inbox))
             .map_err(|e| Error::retry(&who, "cannot start a thread").with_source(e))?;
         Ok(ProgressKeeper { orders, who })
     }
@@ -111,8 +144,10 @@ impl ProgressKeeper {
     }
 }
 
-fn run(database: &Database, inbox: &Inbox<Order>) {
+fn run(database: &Database, states: Database, inbox: &Inbox<Order>) {
     let mut connection = None;
+    // Taken when its tables are made.
+    let mut states = Some(states);
     loop {
         let first = match inbox.wait(WAIT) {
             Wait::Closed => return,
@@ -121,7 +156,7 @@ fn run(database: &Database, inbox: &Inbox<Order>) {
         };
         let mut group = vec![first];
         group.extend(std::iter::from_fn(|| inbox.try_next()).take(REQUESTS_MAX));
-        let stored = store_all(database, &mut connection, &group);
+        let stored = store_all(database, &mut states, &mut connection, &group);
         for order in group {
             let answer = stored.clone().map_err(|failure| failure.error(&database.who));
             // The caller may be gone, which is no matter.
@@ -132,6 +167,7 @@ fn run(database: &Database, inbox: &Inbox<Order>) {
 
 fn store_all(
     database: &Database,
+    states: &mut Option<Database>,
     connection: &mut Option<Connection>,
     group: &[Order],
 ) -> Result<(), Failure> {
@@ -139,6 +175,11 @@ fn store_all(
         Some(connection) => connection,
         none => none.insert(database.open()?),
     };
+    let has_states = group.iter().any(|order| !order.commit.states.is_empty());
+    if let Some(part) = states.as_ref().filter(|_| has_states) {
+        part.open()?;
+        *states = None;
+    }
     transact(connection, |views| {
         let mut store = views.prepare_cached(
             "INSERT INTO progress(consumer_group, topic, partition, next_offset, log) VALUES (?, ?, ?, ?, ?)
@@ -148,8 +189,23 @@ fn store_all(
             for (partition, next) in &commit.offsets {
                 store.execute((&commit.group, &commit.topic, partition, next, commit.log))?;
             }
+            store_states(views, commit)?;
         }
         Ok(())
     })
     .map_err(Failure::never_reject)
+}
+
+fn store_states(views: &Connection, commit: &Commit) -> rusqlite::Result<()> {
+    let Some((partition, _)) = commit.offsets.first().filter(|_| !commit.states.is_empty()) else {
+        return Ok(());
+    };
+    let mut store = views.prepare_cached(
+        "INSERT INTO states(consumer_group, topic, partition, step, state) VALUES (?, ?, ?, ?, ?)
+         ON CONFLICT DO UPDATE SET state = excluded.state",
+    )?;
+    for (step, state) in &commit.states {
+        store.execute((&commit.group, &commit.topic, partition, &**step, &**state))?;
+    }
+    Ok(())
 }

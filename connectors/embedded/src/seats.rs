@@ -67,6 +67,11 @@ impl Drop for Seat {
 }
 
 impl Ticket {
+    /// Which one it is, in this process.
+    pub(crate) fn number(&self) -> i64 {
+        i64::try_from(self.number).unwrap_or(i64::MAX)
+    }
+
     /// Whether somebody else has the seat now.
     pub(crate) fn is_superseded(&self) -> bool {
         self.seats.taken().seats.get(&self.place).is_some_and(|number| *number != self.number)

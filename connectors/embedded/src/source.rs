@@ -4,16 +4,20 @@ use std::{collections::HashMap, sync::Arc, thread};
 
 use async_trait::async_trait;
 use millrace_core::{
-    Assignment, Control, Error, Lease, Result, Source, SourceEvent, Subscription, TopicPartition,
+    Assignment, Control, Error, Lease, Result, Source, SourceEvent, States, Subscription, TopicPartition,
+    Transactor,
 };
 use tokio::sync::mpsc;
 
 use crate::{
+    broker::Inner,
     opened::Opened,
+    outputs::Owner,
     progress::{Commit, ProgressKeeper},
     reader::Reader,
-    room::{Readers, Room},
+    room::Room,
     seats::{Seat, Ticket},
+    transactor::LogTransactor,
 };
 
 /// Events between the thread and the consumer; their bytes are bounded by the room.
@@ -30,6 +34,7 @@ pub(crate) struct LogSource {
 struct LogControl {
     topic: Arc<str>,
     partitions: Vec<i32>,
+    inner: Arc<Inner>,
     room: Arc<Room>,
     member: Option<Member>,
 }
@@ -50,10 +55,10 @@ impl LogSource {
         subscription: Subscription,
         keeper: Option<ProgressKeeper>,
         seat: Option<Seat>,
-        readers: &Readers,
+        inner: &Arc<Inner>,
     ) -> Result<Self> {
         let room = Arc::new(Room::new(subscription.prefetch_bytes_max));
-        readers.register(opened.topic.clone(), &room);
+        inner.readers.register(opened.topic.clone(), &room);
         let assigned = opened
             .cursors
             .iter()
@@ -73,6 +78,7 @@ impl LogSource {
         let control = Arc::new(LogControl {
             topic: opened.topic.clone(),
             partitions: opened.cursors.iter().map(|cursor| cursor.partition).collect(),
+            inner: inner.clone(),
             room: room.clone(),
             member,
         });
@@ -143,8 +149,25 @@ impl Control for LogControl {
             topic: self.topic.to_string(),
             log: member.log,
             offsets: offsets.into_iter().collect(),
+            states: States::new(),
         };
         member.keeper.store(commit).await
+    }
+
+    fn transactor(&self, assignment: &Assignment) -> Option<Arc<dyn Transactor>> {
+        let member = self.member.as_ref()?;
+        let ticket = member.ticket.clone()?;
+        Some(Arc::new(LogTransactor {
+            inner: self.inner.clone(),
+            owner: Owner {
+                group: member.group.clone(),
+                source: assignment.partition.clone(),
+                holder: ticket.number(),
+            },
+            log: member.log,
+            ticket,
+            open: Arc::default(),
+        }))
     }
 
     fn pause(&self, partitions: &[TopicPartition]) {

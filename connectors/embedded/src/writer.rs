@@ -1,7 +1,7 @@
 //! The thread that appends: what many senders ask for at once shares one transaction, and so one wait for the
 //! disk. All answers of a transaction are given after it is durable.
 
-use std::{thread, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,7 +10,13 @@ use millrace_sqlite_file::{Clock, Database, Failure, Inbox, Mailbox, Wait, mailb
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use crate::{admin, append::Appends, retention, room::Readers};
+use crate::{
+    admin,
+    append::Appends,
+    outputs::{self, Outputs, Owner},
+    retention,
+    room::Readers,
+};
 
 /// Requests that wait for the thread; more senders wait for room.
 const REQUESTS_MAX: usize = 256;
@@ -27,12 +33,21 @@ const TRIM_ROWS_MAX: usize = 5_000;
 pub(crate) enum Order {
     Append { topic: String, records: Vec<NewRecord>, reply: oneshot::Sender<Vec<Result<Position>>> },
     Create { spec: TopicSpec, reply: oneshot::Sender<Result<CreateOutcome>> },
+    Outputs { owner: Owner, work: OutputWork, reply: oneshot::Sender<Result<()>> },
+}
+
+/// What is to be done with the outputs of a batch.
+pub(crate) enum OutputWork {
+    Hold(Outputs),
+    Forget { whoever: bool },
+    Apply { topics: Vec<Arc<str>>, outputs: Outputs, next_offset: i64 },
 }
 
 /// What an order came to, valid once the transaction is committed.
 enum Outcome {
     Appended(Vec<Result<Position>>),
     Created(CreateOutcome),
+    Worked,
 }
 
 /// The callers' side.
@@ -44,6 +59,8 @@ pub(crate) struct LogWriter {
 /// The thread's side.
 struct Thread {
     database: Database,
+    /// Taken when its tables are made.
+    outputs: Option<Database>,
     connection: Option<Connection>,
     clock: Clock,
     readers: Readers,
@@ -52,10 +69,16 @@ struct Thread {
 
 impl LogWriter {
     /// Starts the thread; it opens the file at the first order.
-    pub(crate) fn start(database: Database, clock: Clock, readers: Readers) -> Result<Self> {
+    pub(crate) fn start(
+        database: Database,
+        outputs: Database,
+        clock: Clock,
+        readers: Readers,
+    ) -> Result<Self> {
         let who = database.who.clone();
         let (orders, inbox) = mailbox(REQUESTS_MAX);
-        let thread = Thread { database, connection: None, clock, readers, keyless: 0 };
+        let outputs = Some(outputs);
+        let thread = Thread { database, outputs, connection: None, clock, readers, keyless: 0 };
         thread::Builder::new()
             .name("log-writer".into())
             .spawn(move || thread.run(&inbox))
@@ -67,6 +90,35 @@ impl LogWriter {
     pub(crate) async fn create(&self, spec: TopicSpec) -> Result<CreateOutcome> {
         let (reply, answer) = oneshot::channel();
         if self.orders.post(Order::Create { spec, reply }).await.is_err() {
+            return Err(self.gone());
+        }
+        answer.await.unwrap_or_else(|_| Err(self.gone()))
+    }
+
+    /// Holds outputs back in the file.
+    pub(crate) async fn hold(&self, owner: Owner, outputs: Outputs) -> Result<()> {
+        self.work(owner, OutputWork::Hold(outputs)).await
+    }
+
+    /// Forgets what is held back, by this holder or by whomever.
+    pub(crate) async fn forget(&self, owner: Owner, whoever: bool) -> Result<()> {
+        self.work(owner, OutputWork::Forget { whoever }).await
+    }
+
+    /// Appends what is held back and these to the topics, which are named, but for what is there already.
+    pub(crate) async fn apply(
+        &self,
+        owner: Owner,
+        topics: Vec<Arc<str>>,
+        outputs: Outputs,
+        next_offset: i64,
+    ) -> Result<()> {
+        self.work(owner, OutputWork::Apply { topics, outputs, next_offset }).await
+    }
+
+    async fn work(&self, owner: Owner, work: OutputWork) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        if self.orders.post(Order::Outputs { owner, work, reply }).await.is_err() {
             return Err(self.gone());
         }
         answer.await.unwrap_or_else(|_| Err(self.gone()))
@@ -114,7 +166,7 @@ impl Thread {
     fn carry_out(&mut self, group: Vec<Order>) {
         match self.try_all(&group) {
             Ok(outcomes) => {
-                self.readers.wake(&group.iter().filter_map(Order::topic).collect());
+                self.readers.wake(&group.iter().flat_map(Order::topics).collect());
                 group.into_iter().zip(outcomes).for_each(|(order, outcome)| order.answer(outcome));
             }
             Err(failure) => {
@@ -132,6 +184,11 @@ impl Thread {
             Some(connection) => connection,
             none => none.insert(self.database.open()?),
         };
+        let has_outputs = group.iter().any(|order| matches!(order, Order::Outputs { .. }));
+        if let Some(part) = self.outputs.as_ref().filter(|_| has_outputs) {
+            part.open()?;
+            self.outputs = None;
+        }
         transact(connection, |log| {
             let mut appends = Appends::new(log, now_ms, &mut self.keyless);
             let outcomes = group
@@ -140,6 +197,16 @@ impl Thread {
                     Order::Create { spec, .. } => Ok(Outcome::Created(admin::create(log, spec)?)),
                     Order::Append { topic, records, .. } => {
                         Ok(Outcome::Appended(appends.append(topic, records)?))
+                    }
+                    Order::Outputs { owner, work, .. } => {
+                        match work {
+                            OutputWork::Hold(records) => outputs::hold(log, owner, records)?,
+                            OutputWork::Forget { whoever } => outputs::forget(log, owner, *whoever)?,
+                            OutputWork::Apply { outputs, next_offset, .. } => {
+                                outputs::apply(log, &mut appends, owner, outputs, *next_offset)?;
+                            }
+                        }
+                        Ok(Outcome::Worked)
                     }
                 })
                 .collect::<Result<_, Failure>>()?;
@@ -166,22 +233,27 @@ impl Thread {
 }
 
 impl Order {
-    /// The topic that may have got records.
-    fn topic(&self) -> Option<&str> {
+    /// The topics that may have got records.
+    fn topics(&self) -> Vec<&str> {
         match self {
-            Order::Create { .. } => None,
-            Order::Append { topic, .. } => Some(topic),
+            Order::Append { topic, .. } => vec![topic],
+            Order::Outputs { work: OutputWork::Apply { topics, .. }, .. } => {
+                topics.iter().map(|topic| &**topic).collect()
+            }
+            Order::Create { .. } | Order::Outputs { .. } => Vec::new(),
         }
     }
 
     /// Records and bytes.
     fn size(&self) -> (usize, usize) {
+        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let bytes = |record: &NewRecord| length(&record.key) + length(&record.value);
         match self {
-            Order::Create { .. } => (0, 0),
-            Order::Append { records, .. } => {
-                let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-                (records.len(), records.iter().map(|r| length(&r.key) + length(&r.value)).sum())
-            }
+            Order::Append { records, .. } => (records.len(), records.iter().map(bytes).sum()),
+            Order::Outputs {
+                work: OutputWork::Hold(outputs) | OutputWork::Apply { outputs, .. }, ..
+            } => (outputs.len(), outputs.iter().map(|(_, record)| bytes(record)).sum()),
+            Order::Create { .. } | Order::Outputs { .. } => (0, 0),
         }
     }
 
@@ -190,7 +262,8 @@ impl Order {
         match (self, outcome) {
             (Order::Create { reply, .. }, Outcome::Created(outcome)) => drop(reply.send(Ok(outcome))),
             (Order::Append { reply, .. }, Outcome::Appended(answers)) => drop(reply.send(answers)),
-            (Order::Create { .. }, Outcome::Appended(_)) | (Order::Append { .. }, Outcome::Created(_)) => {
+            (Order::Outputs { reply, .. }, Outcome::Worked) => drop(reply.send(Ok(()))),
+            (Order::Create { .. } | Order::Append { .. } | Order::Outputs { .. }, _) => {
                 unreachable!("an outcome is made of its own order")
             }
         }
@@ -199,6 +272,7 @@ impl Order {
     fn refuse(self, failure: &Failure, who: &str) {
         match self {
             Order::Create { reply, .. } => drop(reply.send(Err(failure.error(who)))),
+            Order::Outputs { reply, .. } => drop(reply.send(Err(failure.error(who)))),
             Order::Append { records, reply, .. } => {
                 drop(reply.send(records.iter().map(|_| Err(failure.error(who))).collect()));
             }

@@ -23,6 +23,9 @@ const DAY_MS: u64 = 86_400_000;
 /// How long a segment of a compacted topic grows: only closed ones are compacted.
 const COMPACTED_SEGMENT_MS: u64 = 600_000;
 
+/// Of the topic of states.
+const STATE_PARTITIONS: u32 = 8;
+
 /// The administration of one cluster. Each call has a client of its own.
 pub struct KafkaAdmin {
     clients: Arc<Clients>,
@@ -82,6 +85,25 @@ impl KafkaAdmin {
             }
         };
         Ok(limit)
+    }
+}
+
+impl KafkaAdmin {
+    /// Makes the topic of states, unless it is there.
+    ///
+    /// # Errors
+    /// As [`Admin::create_topic`].
+    pub async fn create_state_topic(&self) -> Result<()> {
+        let spec = TopicSpec {
+            name: self.clients.state_topic(),
+            partitions: STATE_PARTITIONS,
+            retention_ms: None,
+            retention_bytes: None,
+            record_bytes_max: usize::try_from(self.clients.options.record_bytes_max).unwrap_or(usize::MAX),
+            replication: None,
+            compact: true,
+        };
+        self.create_topic(&spec).await.map(drop)
     }
 }
 

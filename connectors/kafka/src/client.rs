@@ -49,20 +49,27 @@ impl Clients {
         format!("{}{group}", self.options.group_prefix)
     }
 
-    /// A client that looks at the cluster.
+    /// The topic that keeps the states of steps.
+    pub fn state_topic(&self) -> String {
+        format!("{}state", self.options.group_prefix)
+    }
+
+    /// A client that looks at the cluster. An end is that of the log: what is being committed counts, so that
+    /// whoever reads to the end after a writer has ended reads all of it.
     pub fn observer(&self) -> ClientConfig {
         let mut config = self.base();
-        config
-            .set("allow.auto.create.topics", "false")
-            // Offsets are those a reader reaches: an open transaction is not there yet.
-            .set("isolation.level", "read_committed");
+        config.set("allow.auto.create.topics", "false").set("isolation.level", "read_uncommitted");
         config
     }
 
     /// A client that reads what a group has committed, or commits for it, without joining.
     pub fn group_observer(&self, group: &str) -> ClientConfig {
         let mut config = self.observer();
-        config.set("group.id", self.group_name(group)).set("enable.auto.commit", "false");
+        config
+            .set("group.id", self.group_name(group))
+            .set("enable.auto.commit", "false")
+            // Records of an open transaction are not there yet, and neither is its progress.
+            .set("isolation.level", "read_committed");
         config
     }
 
@@ -119,6 +126,21 @@ impl Clients {
             .set("queue.buffering.max.kbytes", (queue_bytes >> 10).to_string())
             .set("message.timeout.ms", ms(options.delivery_timeout))
             .set("request.timeout.ms", ms(request_timeout));
+        config
+    }
+
+    /// As [`Clients::producer`], in transactions of this id.
+    pub fn transactional_producer(&self, id: &str, batch_bytes_max: u64) -> ClientConfig {
+        let options = &self.options;
+        let delivery_timeout = options.delivery_timeout.min(options.transaction_timeout);
+        let mut config = self.producer(batch_bytes_max);
+        config
+            .set("transactional.id", id)
+            .set("transaction.timeout.ms", ms(options.transaction_timeout))
+            .set("message.timeout.ms", ms(delivery_timeout))
+            .set("request.timeout.ms", ms(options.request_timeout.min(delivery_timeout)))
+            // Records come many at a time, and a commit waits for them.
+            .set("linger.ms", "0");
         config
     }
 
@@ -207,6 +229,7 @@ mod tests {
             let clients = clients(&[("compression", compression), ("record_bytes_max", "900MiB")]);
             for batch_bytes in [1, BATCH_BYTES_MAX] {
                 clients.producer(batch_bytes).create::<BaseProducer>().unwrap();
+                clients.transactional_producer("g/t/0", batch_bytes).create::<BaseProducer>().unwrap();
             }
         }
         let login = clients(&[
@@ -219,6 +242,8 @@ mod tests {
         let short =
             clients(&[("session_timeout", "1s"), ("max_poll_interval", "1s"), ("request_timeout", "100ms")]);
         short.consumer(Some("g"), 1 << 20).create::<BaseConsumer>().unwrap();
+        let quick = clients(&[("transaction_timeout", "1s"), ("delivery_timeout", "1m")]);
+        quick.transactional_producer("g/t/0", 1).create::<BaseProducer>().unwrap();
     }
 
     #[test]

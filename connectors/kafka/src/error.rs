@@ -14,6 +14,8 @@ pub fn class_of(code: Code) -> Class {
         | Code::SecurityDisabled
         | Code::TopicAuthorizationFailed
         | Code::GroupAuthorizationFailed
+        | Code::TransactionalIdAuthorizationFailed
+        | Code::InvalidTransactionTimeout
         | Code::ClusterAuthorizationFailed
         | Code::UnknownTopic
         | Code::UnknownTopicOrPartition
@@ -100,6 +102,11 @@ fn advice(code: Code, reason: &str) -> Option<&'static str> {
         Code::TopicAuthorizationFailed => "the user may not use this topic",
         Code::GroupAuthorizationFailed => "the user may not use this group",
         Code::ClusterAuthorizationFailed => "the user may not do this",
+        Code::TransactionalIdAuthorizationFailed => {
+            "the user may not use transactional ids that begin with the group's name; allow them, or set \
+             'transactions: false'"
+        }
+        Code::InvalidTransactionTimeout => "the broker does not allow this 'transaction_timeout'",
         Code::InvalidSessionTimeout => "the broker does not allow this 'session_timeout'",
         Code::InconsistentGroupProtocol => {
             "members of the group that are not ours share partitions otherwise"

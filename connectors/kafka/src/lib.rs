@@ -19,6 +19,7 @@ mod settings;
 mod slots;
 mod source;
 mod thread;
+mod transactor;
 
 use std::sync::Arc;
 
@@ -53,7 +54,7 @@ impl KafkaBroker {
 #[async_trait]
 impl Broker for KafkaBroker {
     async fn subscribe(&self, subscription: Subscription) -> Result<Box<dyn Source>> {
-        Ok(Box::new(KafkaSource::open(&self.clients, subscription)?))
+        Ok(Box::new(KafkaSource::open(&self.clients, &self.producer, subscription)?))
     }
 
     async fn producer(&self) -> Result<Arc<dyn Producer>> {
@@ -62,5 +63,9 @@ impl Broker for KafkaBroker {
 
     fn admin(&self) -> Arc<dyn Admin> {
         Arc::new(KafkaAdmin::new(self.clients.clone()))
+    }
+
+    fn has_transactions(&self) -> bool {
+        true
     }
 }

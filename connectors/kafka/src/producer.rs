@@ -14,7 +14,10 @@ use rdkafka::{
     message::{Header, OwnedHeaders},
     producer::{BaseRecord, Producer as _, ThreadedProducer},
 };
-use tokio::time::{Duration, Instant};
+use tokio::{
+    sync::OnceCell,
+    time::{Duration, Instant},
+};
 
 use crate::{
     admin::KafkaAdmin,
@@ -39,34 +42,56 @@ pub struct KafkaProducer {
     clients: Arc<Clients>,
     admin: KafkaAdmin,
     state: Mutex<State>,
+    states_ready: OnceCell<()>,
 }
 
 #[derive(Default)]
 struct State {
     appenders: HashMap<u64, Arc<Appender>>,
-    batch_bytes: HashMap<String, u64>,
+    /// What the topics allow, if we may know it.
+    limits: HashMap<String, Option<u64>>,
 }
 
 impl KafkaProducer {
     /// A producer that connects at its first record.
     pub fn new(clients: Arc<Clients>) -> Self {
-        KafkaProducer { admin: KafkaAdmin::new(clients.clone()), clients, state: Mutex::default() }
+        let admin = KafkaAdmin::new(clients.clone());
+        KafkaProducer { admin, clients, state: Mutex::default(), states_ready: OnceCell::new() }
     }
 
-    /// How large batches of a topic may be. Finds out that a topic is not there, too: librdkafka would look for
-    /// it for half a minute, and a broker might create it.
-    async fn batch_bytes(&self, topic: &str) -> Result<u64> {
-        if let Some(known) = self.lock().batch_bytes.get(topic) {
+    /// The bytes that a topic allows a batch to have; none where we may not know. Finds out that a topic is not
+    /// there, too: librdkafka would look for it for half a minute, and a broker might create it.
+    ///
+    /// # Errors
+    /// Fatal when the topic does not exist; Retry when the broker is away.
+    pub async fn limit(&self, topic: &str) -> Result<Option<u64>> {
+        if let Some(known) = self.lock().limits.get(topic) {
             return Ok(*known);
         }
         let limit = self.admin.batch_bytes_max(topic).await?;
-        let batch_bytes = limit.map_or(BATCH_BYTES_MAX, batch_bytes_within);
         let mut state = self.lock();
-        if state.batch_bytes.len() >= TOPICS_MAX {
-            state.batch_bytes.clear();
+        if state.limits.len() >= TOPICS_MAX {
+            state.limits.clear();
         }
-        state.batch_bytes.insert(topic.to_owned(), batch_bytes);
-        Ok(batch_bytes)
+        state.limits.insert(topic.to_owned(), limit);
+        Ok(limit)
+    }
+
+    /// The topic may allow something else now.
+    pub fn forget(&self, topic: &str) {
+        self.lock().limits.remove(topic);
+    }
+
+    /// Makes the topic of states, unless it is there.
+    ///
+    /// # Errors
+    /// As [`millrace_core::Admin::create_topic`].
+    pub async fn prepare_states(&self) -> Result<()> {
+        self.states_ready.get_or_try_init(|| self.admin.create_state_topic()).await.map(drop)
+    }
+
+    async fn batch_bytes(&self, topic: &str) -> Result<u64> {
+        Ok(self.limit(topic).await?.map_or(BATCH_BYTES_MAX, batch_bytes_within))
     }
 
     fn appender(&self, batch_bytes: u64) -> Result<Arc<Appender>> {
@@ -99,12 +124,12 @@ impl KafkaProducer {
         let who = &self.clients.who;
         let what = cannot_append(topic);
         if is_unknown_topic(code) {
-            self.lock().batch_bytes.remove(topic);
+            self.forget(topic);
             return Error::missing_topic(who, topic);
         }
         if code == Code::MessageSizeTooLarge && record_bytes < batch_bytes {
             // Its company was too large: the topic allows less than we knew. Alone it can be judged.
-            self.lock().batch_bytes.insert(topic.to_owned(), 1);
+            self.lock().limits.insert(topic.to_owned(), Some(0));
             return Error::retry(who, what).with_source("the batch was larger than the topic allows");
         }
         if code == Code::MessageSizeTooLarge {
@@ -155,7 +180,8 @@ impl Producer for KafkaProducer {
     }
 }
 
-fn cannot_append(topic: &str) -> String {
+/// What an error of an append begins with.
+pub fn cannot_append(topic: &str) -> String {
     format!("cannot append to topic '{topic}'")
 }
 
@@ -217,7 +243,8 @@ fn hand_over(
     })
 }
 
-fn size_bytes(record: &NewRecord) -> u64 {
+/// Bytes of key, value and headers.
+pub fn size_bytes(record: &NewRecord) -> u64 {
     let headers: usize = record
         .headers
         .iter()
@@ -227,7 +254,7 @@ fn size_bytes(record: &NewRecord) -> u64 {
 }
 
 /// The batch size for a topic's limit: a power of two, so that there are few clients; 1 is a record at a time.
-fn batch_bytes_within(limit: u64) -> u64 {
+pub fn batch_bytes_within(limit: u64) -> u64 {
     let room = limit.saturating_sub(BATCH_OVERHEAD_BYTES).min(BATCH_BYTES_MAX);
     room.checked_ilog2().map_or(1, |log| 1 << log)
 }

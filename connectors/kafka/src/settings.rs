@@ -75,6 +75,12 @@ static SETTINGS: Object = Object {
             "30s",
             "how long an append may take, repetitions included",
         ),
+        Field::with_default(
+            "transaction_timeout",
+            Shape::Duration,
+            "15s",
+            "how long the cluster waits for a transaction of a process that died",
+        ),
         Field::with_default("request_timeout", Shape::Duration, "10s", "how long any other call may take"),
         Field::with_default(
             "record_bytes_max",
@@ -106,6 +112,7 @@ pub struct Options {
     pub(crate) compression: String,
     pub(crate) linger: Duration,
     pub(crate) delivery_timeout: Duration,
+    pub(crate) transaction_timeout: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) record_bytes_max: u64,
     pub(crate) address_family: String,
@@ -168,6 +175,7 @@ impl Options {
             compression: reader.text("compression", "none"),
             linger: reader.linger(),
             delivery_timeout: reader.span("delivery_timeout", 30_000, 100),
+            transaction_timeout: reader.transaction_timeout(),
             request_timeout: reader.span("request_timeout", 10_000, 100),
             record_bytes_max: reader.record_bytes_max(),
             address_family: reader.text("broker_address_family", "any"),
@@ -256,6 +264,15 @@ impl Reader<'_> {
             self.wrong("linger", "must be at most 10s");
         }
         linger
+    }
+
+    fn transaction_timeout(&mut self) -> Duration {
+        let span = self.settings.duration("transaction_timeout").unwrap_or(Duration::from_secs(15));
+        // Kafka itself allows no more unless it is told to.
+        if span < Duration::from_secs(1) || span > Duration::from_secs(900) {
+            self.wrong("transaction_timeout", "must be from 1s to 15m");
+        }
+        span
     }
 
     fn record_bytes_max(&mut self) -> u64 {
@@ -413,7 +430,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        let cases: [(&[(&str, &str)], &str); 15] = [
+        let cases: [(&[(&str, &str)], &str); 16] = [
             (&[], "brokers.main: 'bootstrap' is missing"),
             (&[("bootstrap", "kafka")], "bootstrap: must be 'host:port'"),
             (&[("bootstrap", "a:1,,b:2")], "bootstrap: must be 'host:port'"),
@@ -434,6 +451,10 @@ mod tests {
             (&[("bootstrap", "a:1"), ("session_timeout", "10ms")], "session_timeout: must be from 1000ms"),
             (&[("bootstrap", "a:1"), ("max_poll_interval", "20s")], "max_poll_interval: must be at least"),
             (&[("bootstrap", "a:1"), ("record_bytes_max", "1GiB")], "record_bytes_max: must be from 1KiB"),
+            (
+                &[("bootstrap", "a:1"), ("transaction_timeout", "1h")],
+                "transaction_timeout: must be from 1s to 15m",
+            ),
             (&[("bootstrap", "a:1"), ("linger", "1m")], "linger: must be at most 10s"),
         ];
         for (pairs, expected) in cases {

@@ -6,7 +6,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use millrace_core::{Control, Error, Result, Source, SourceEvent, Subscription, TopicPartition};
+use millrace_core::{
+    Assignment, Control, Error, Result, Source, SourceEvent, Subscription, TopicPartition, Transactor,
+};
 use rdkafka::{
     Offset, TopicPartitionList,
     config::FromClientConfigAndContext,
@@ -24,8 +26,10 @@ use crate::{
     context::ReaderContext,
     error::{is_moved_on, of_call},
     mailbox::Mailbox,
+    producer::KafkaProducer,
     slots::Desk,
     thread::{Plan, Reader},
+    transactor::{KafkaTransactor, Owner},
 };
 
 /// How long a commit rests while the group is being shared out anew.
@@ -43,7 +47,11 @@ impl KafkaSource {
     ///
     /// # Errors
     /// Fatal when librdkafka refuses the configuration; Retry when there are no threads left.
-    pub fn open(clients: &Arc<Clients>, subscription: Subscription) -> Result<Self> {
+    pub fn open(
+        clients: &Arc<Clients>,
+        producer: &Arc<KafkaProducer>,
+        subscription: Subscription,
+    ) -> Result<Self> {
         let config = clients.consumer(subscription.group.as_deref(), subscription.prefetch_bytes_max);
         let what = format!("cannot read topic '{}'", subscription.topic);
         let consumer = BaseConsumer::from_config_and_context(&config, ReaderContext::default())
@@ -52,11 +60,11 @@ impl KafkaSource {
         let mailbox = Arc::new(Mailbox::new(subscription.prefetch_bytes_max / 2));
         let desk = Arc::new(Desk::default());
         let control = Arc::new(KafkaControl {
-            who: clients.who.clone(),
+            clients: clients.clone(),
+            producer: producer.clone(),
             topic: subscription.topic.clone(),
             group: subscription.group.clone(),
             shared: subscription.group.is_some() && subscription.partitions.is_none(),
-            request_timeout: clients.options.request_timeout,
             consumer: Arc::downgrade(&consumer),
             desk: desk.clone(),
             turn: Arc::new(Mutex::new(())),
@@ -105,11 +113,11 @@ impl Drop for KafkaSource {
 
 /// Commits and holds back. Does not keep the client alive: it is the source that is a member of the group.
 struct KafkaControl {
-    who: String,
+    clients: Arc<Clients>,
+    producer: Arc<KafkaProducer>,
     topic: String,
     group: Option<String>,
     shared: bool,
-    request_timeout: Duration,
     consumer: Weak<BaseConsumer<ReaderContext>>,
     desk: Arc<Desk>,
     /// One commit at a time, so that an older one never overtakes a newer.
@@ -138,7 +146,7 @@ impl KafkaControl {
     }
 
     fn timed_out(&self) -> Error {
-        Error::retry(&self.who, format!("a commit for topic '{}' took too long", self.topic))
+        Error::retry(&self.clients.who, format!("a commit for topic '{}' took too long", self.topic))
     }
 
     fn mine<'a>(&self, partitions: &'a [TopicPartition]) -> impl Iterator<Item = i32> + use<'a> {
@@ -153,7 +161,7 @@ impl Control for KafkaControl {
         if self.group.is_none() {
             return Ok(());
         }
-        let deadline = Instant::now() + self.request_timeout;
+        let deadline = Instant::now() + self.clients.options.request_timeout;
         loop {
             let mine: Vec<(i32, i64)> = offsets
                 .iter()
@@ -168,11 +176,11 @@ impl Control for KafkaControl {
             };
             let what = format!("cannot commit for topic '{}'", self.topic);
             if !error.rdkafka_error_code().is_some_and(is_moved_on) {
-                return Err(of_call(&self.who, &what, &error));
+                return Err(of_call(&self.clients.who, &what, &error));
             }
             if !self.shared {
                 let why = format!("{what}: its group has running members, which alone may commit");
-                return Err(Error::fatal(&self.who, why).with_source(error));
+                return Err(Error::fatal(&self.clients.who, why).with_source(error));
             }
             // The group is between two generations. Partitions that stay ours are committed in the next;
             // those that do not are no longer ours then.
@@ -181,6 +189,18 @@ impl Control for KafkaControl {
             }
             sleep(REBALANCE_REST).await;
         }
+    }
+
+    fn transactor(&self, assignment: &Assignment) -> Option<Arc<dyn Transactor>> {
+        let group = self.group.as_deref().filter(|_| self.shared)?;
+        Some(Arc::new(KafkaTransactor::new(Owner {
+            clients: self.clients.clone(),
+            producer: self.producer.clone(),
+            consumer: self.consumer.clone(),
+            group: self.clients.group_name(group),
+            partition: assignment.partition.clone(),
+            lease: assignment.lease.clone(),
+        })))
     }
 
     fn pause(&self, partitions: &[TopicPartition]) {

@@ -8,3 +8,5 @@ mod conformance;
 mod rig;
 #[path = "server/security.rs"]
 mod security;
+#[path = "server/transactions.rs"]
+mod transactions;

@@ -11,7 +11,9 @@ use crate::{
     fields::Fields,
     names::{Name, unknown},
     part::Part,
-    plan::{BatchPlan, FromPlan, GapPolicy, InFlightPlan, PipelinePlan, RecordFormat, TopicPlan},
+    plan::{
+        BatchPlan, FromPlan, GapPolicy, InFlightPlan, Output, PipelinePlan, RecordFormat, SinkPlan, TopicPlan,
+    },
     policy,
     sinks::Sinks,
     steps::Steps,
@@ -54,6 +56,10 @@ pub(crate) fn pipeline(
     let commit_interval = part.duration_within("commit_interval", ("1ms", "1m"), problems);
     let letters_part = part.part("dead_letters", &tables::DEAD_LETTERS);
     let dead_letters = dead_letters(&letters_part, &from_part, from.as_ref(), world, problems);
+    let transactions = part.settings.flag("transactions");
+    if let (Some(true), Some(from)) = (transactions, &from) {
+        within_one_broker(name, from, &sink_plans, problems);
+    }
     Some(PipelinePlan {
         name: name.to_owned(),
         from: from?,
@@ -64,10 +70,29 @@ pub(crate) fn pipeline(
         retry,
         dead_letters: dead_letters?,
         dead_letters_per_minute_max: letters_part.count("per_minute_max"),
+        transactions,
         send_timeout,
         drain_timeout,
         commit_interval,
     })
+}
+
+/// A transaction is of one broker: a topic elsewhere cannot be part of it.
+fn within_one_broker(pipeline: &str, from: &FromPlan, sinks: &[SinkPlan], problems: &mut Problems) {
+    for sink in sinks {
+        let Output::Topic { topic, broker, .. } = &sink.output else { continue };
+        if *broker != from.broker {
+            let message = format!(
+                "'{topic}' lies on the broker '{broker}', outside the transactions of '{}': it is written at least once",
+                from.broker
+            );
+            let advice = format!(
+                "leave 'pipelines.{pipeline}.transactions' out if that will do, or write a topic on '{}'",
+                from.broker
+            );
+            problems.suggest(sink.settings.at_key("topic"), &sink.settings.path_of("topic"), message, advice);
+        }
+    }
 }
 
 fn from(part: &Part, world: &World<'_>, problems: &mut Problems) -> (Events, Fields, Option<FromPlan>) {

@@ -78,6 +78,9 @@ pub struct PipelinePlan {
     pub dead_letters: TopicSpec,
     /// Dead letters within a minute above which it pauses.
     pub dead_letters_per_minute_max: u32,
+    /// Whether what a batch appends to the broker of `from`, the state of aggregates and progress are one; none: where
+    /// there is such a topic or an aggregate.
+    pub transactions: Option<bool>,
     /// How long one call may take.
     pub send_timeout: Duration,
     /// How long work under way may take to end on shutdown or when a partition is taken away.
@@ -332,6 +335,26 @@ impl Plan {
         self
     }
 
+    /// What a person may want to know of a plan without a mistake in it, a line each.
+    pub fn notes(&self) -> Vec<String> {
+        let of_pipeline = |pipeline: &PipelinePlan| {
+            let (name, read) = (pipeline.name.clone(), pipeline.from.broker.clone());
+            let elsewhere: Vec<_> = pipeline
+                .topics()
+                .filter(|(_, _, broker)| pipeline.transactions != Some(false) && *broker != read)
+                .map(|(sink, topic, broker)| {
+                    format!(
+                        "pipelines.{name}.to.{}: '{topic}' lies on the broker '{broker}', '{name}' reads from '{read}': \
+                         it is written at least once, outside transactions",
+                        sink.id
+                    )
+                })
+                .collect();
+            elsewhere
+        };
+        self.pipelines.values().flat_map(of_pipeline).collect()
+    }
+
     /// The pipelines in levels: what a level writes is read by later ones only. For `--until-end`, which must
     /// not take a topic's end before its writers are done.
     pub fn pipeline_levels(&self) -> Vec<Vec<&PipelinePlan>> {
@@ -345,11 +368,16 @@ impl Plan {
 }
 
 impl PipelinePlan {
-    pub(crate) fn flow(&self) -> graph::Flow<'_> {
-        let sinks = self.sinks.iter().filter_map(|sink| match &sink.output {
-            Output::Topic { topic, .. } => Some(topic.as_str()),
+    /// The sinks that write a topic, with the topic's name and broker.
+    pub fn topics(&self) -> impl Iterator<Item = (&SinkPlan, &str, &str)> {
+        self.sinks.iter().filter_map(|sink| match &sink.output {
+            Output::Topic { topic, broker, .. } => Some((sink, topic.as_str(), broker.as_str())),
             Output::View(_) | Output::System => None,
-        });
+        })
+    }
+
+    pub(crate) fn flow(&self) -> graph::Flow<'_> {
+        let sinks = self.topics().map(|(_, topic, _)| topic);
         graph::Flow {
             pipeline: &self.name,
             reads: &self.from.topic,

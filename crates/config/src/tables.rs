@@ -102,6 +102,11 @@ pub static PIPELINE: Object = Object {
         Field::optional("in_flight", Shape::Object(&IN_FLIGHT), "bounds on what is under way"),
         Field::optional("retry", Shape::Object(&RETRY), "waits between tries, and for how long"),
         Field::optional("dead_letters", Shape::Object(&DEAD_LETTERS), "where rejected records go"),
+        Field::optional(
+            "transactions",
+            Shape::Flag,
+            "one transaction for what a batch appends to the broker it is read from, the state of aggregates, and progress; on where there is such a topic or an aggregate, if not given",
+        ),
         Field::with_default(
             "send_timeout",
             Shape::Duration,

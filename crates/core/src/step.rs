@@ -90,4 +90,9 @@ pub trait StepFactory: Send + Sync {
     /// # Errors
     /// Fatal: the module cannot be instantiated or its `init` fails.
     fn open(&self, context: &StepContext) -> Result<Box<dyn Step>>;
+
+    /// Whether its instances have a [`Step::snapshot`].
+    fn keeps_state(&self) -> bool {
+        false
+    }
 }

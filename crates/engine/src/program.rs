@@ -129,6 +129,10 @@ impl StepFactory for ModuleFactory {
         );
         Ok(Box::new(step))
     }
+
+    fn keeps_state(&self) -> bool {
+        self.program.info.kind == Kind::Aggregate
+    }
 }
 
 pub(crate) fn who(name: &str) -> String {

@@ -168,14 +168,20 @@ impl MemoryBroker {
 }
 
 impl State {
-    fn push(&mut self, name: &str, new: NewRecord) -> Result<Position> {
-        let topic = self.topics.get_mut(name).ok_or_else(|| unknown(name))?;
-        if new.value.as_ref().map_or(0, Bytes::len) > topic.spec.record_bytes_max {
+    fn judge(&self, name: &str, new: &NewRecord) -> Result<()> {
+        let spec = &self.topics.get(name).ok_or_else(|| unknown(name))?.spec;
+        if new.value.as_ref().map_or(0, Bytes::len) > spec.record_bytes_max {
             return Err(Error::reject("memory", "the record is too large"));
         }
-        if topic.spec.compact && new.key.is_none() {
+        if spec.compact && new.key.is_none() {
             return Err(Error::reject("memory", "a compacted topic takes records with a key only"));
         }
+        Ok(())
+    }
+
+    fn push(&mut self, name: &str, new: NewRecord) -> Result<Position> {
+        self.judge(name, &new)?;
+        let topic = self.topics.get_mut(name).ok_or_else(|| unknown(name))?;
         let partition = new.partition.unwrap_or_else(|| {
             let number = new.key.as_deref().map_or(0, |key| partition_for_key(key, topic.spec.partitions));
             i32::try_from(number).unwrap_or(0)

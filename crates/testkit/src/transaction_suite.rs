@@ -31,6 +31,7 @@ pub async fn run(rig: Rig<'_>) {
     what_is_dropped_leaves_nothing(rig).await;
     more_than_fits_into_memory_is_one_transaction(rig).await;
     only_the_record_that_is_too_large_is_refused(rig).await;
+    what_is_refused_late_is_refused_alone(rig).await;
     a_missing_topic_is_fatal(rig).await;
     states_come_back_with_their_progress(rig).await;
     a_former_owner_commits_nothing(rig).await;
@@ -97,6 +98,31 @@ pub async fn only_the_record_that_is_too_large_is_refused(rig: Rig<'_>) {
     let classes: Vec<_> = answers.iter().map(|a| a.as_ref().map_err(millrace_core::Error::class)).collect();
     assert_eq!(classes, [Ok(&()), Err(Class::Reject), Ok(&())]);
     committed(transactor.commit(1, &States::new()).await);
+    let records = rig.wait_for(&out, 2).await;
+    assert_eq!(records.iter().map(number).collect::<Vec<_>>(), [1, 3]);
+}
+
+/// A record that only the log itself can judge is found in the end, and nothing else is refused with it.
+pub async fn what_is_refused_late_is_refused_alone(rig: Rig<'_>) {
+    let (source_topic, out) = (rig.topic("late", 1).await, rig.topic("late-compact-out", 1).await);
+    let (_source, transactor, _) = rig.open("late", &source_topic).await;
+    let mut attempts = 0;
+    loop {
+        let keyless = NewRecord { key: None, ..keyed("2", 1) };
+        let answers = transactor.send(&out, vec![keyed("1", 0), keyless, keyed("3", 2)]).await;
+        let classes: Vec<_> =
+            answers.iter().map(|a| a.as_ref().map_err(millrace_core::Error::class)).collect();
+        assert_eq!((classes[0], classes[2]), (Ok(&()), Ok(&())), "a compacted topic takes what has a key");
+        match transactor.commit(3, &States::new()).await.expect("an answer") {
+            CommitOutcome::Committed => {
+                assert_eq!(classes[1], Err(Class::Reject));
+                break;
+            }
+            CommitOutcome::Aborted(_) => assert_eq!(classes[1], Ok(&())),
+        }
+        attempts += 1;
+        assert!(attempts < 5, "the record at fault is found");
+    }
     let records = rig.wait_for(&out, 2).await;
     assert_eq!(records.iter().map(number).collect::<Vec<_>>(), [1, 3]);
 }
@@ -174,7 +200,7 @@ impl Rig<'_> {
             retention_bytes: None,
             record_bytes_max,
             replication: None,
-            compact: false,
+            compact: case.contains("compact"),
         };
         let outcome = self.broker.admin().create_topic(&spec).await.expect("a topic is created");
         assert_eq!(outcome, CreateOutcome::Created, "{name}: is the prefix unique?");

@@ -24,7 +24,7 @@ use crate::rig::{native, open, plain, prefix, variable};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn subscription(topic: &str) -> Subscription {
+pub fn subscription(topic: &str) -> Subscription {
     Subscription {
         topic: topic.into(),
         group: Some(topic.into()),
@@ -35,7 +35,7 @@ fn subscription(topic: &str) -> Subscription {
     }
 }
 
-async fn topic(broker: &dyn Broker, test: &str, partitions: u32) -> String {
+pub async fn topic(broker: &dyn Broker, test: &str, partitions: u32) -> String {
     let name = prefix(test);
     let spec = TopicSpec {
         name: name.clone(),
@@ -50,13 +50,17 @@ async fn topic(broker: &dyn Broker, test: &str, partitions: u32) -> String {
     name
 }
 
-async fn next(source: &mut dyn Source) -> SourceEvent {
-    let event = timeout(PATIENCE, source.next()).await.expect("an event in time");
-    event.expect("it works").expect("it goes on")
+pub async fn next(source: &mut dyn Source) -> SourceEvent {
+    loop {
+        match timeout(PATIENCE, source.next()).await.expect("an event in time") {
+            Ok(event) => return event.expect("it goes on"),
+            Err(error) => assert_eq!(error.class(), Class::Retry, "{}", error.chain()),
+        }
+    }
 }
 
 /// The records up to the first end that is told, and that end.
-async fn read_to_end(source: &mut dyn Source) -> (Vec<Record>, i64) {
+pub async fn read_to_end(source: &mut dyn Source) -> (Vec<Record>, i64) {
     let mut records = Vec::new();
     loop {
         match next(source).await {

@@ -67,3 +67,10 @@ pub fn discard(partition: TopicPartition, before: i64) -> Pin<Box<dyn Future<Out
         assert_eq!(deleted.elements()[0].error(), Ok(()), "{partition}: records below {before} are deleted");
     })
 }
+
+/// Deletes a topic, as somebody might by mistake.
+pub async fn discard_topic(name: &str) {
+    let admin: AdminClient<DefaultClientContext> = native().create().expect("an admin client");
+    let deleted = admin.delete_topics(&[name], &AdminOptions::new()).await.expect("an answer");
+    deleted[0].as_ref().expect("the topic is deleted");
+}

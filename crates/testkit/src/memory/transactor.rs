@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use millrace_core::{CommitOutcome, Error, Lease, NewRecord, Result, States, TopicPartition, Transactor};
 
-use super::{MemoryBroker, Owner, unknown};
+use super::{MemoryBroker, Owner};
 
 /// What an armed broker does with a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,17 +80,9 @@ impl Transactor for MemoryTransactor {
     }
 
     async fn send(&self, topic: &str, records: Vec<NewRecord>) -> Vec<Result<()>> {
-        let judge = |record: &NewRecord| {
-            let state = self.broker.lock();
-            let spec = &state.topics.get(topic).ok_or_else(|| unknown(topic))?.spec;
-            if record.value.as_ref().is_some_and(|value| value.len() > spec.record_bytes_max) {
-                return Err(Error::reject("memory", "the record is too large"));
-            }
-            Ok(())
-        };
         let mut open = self.open.lock().expect("invariant: no panic under the lock");
         let add = |record: NewRecord| {
-            judge(&record)?;
+            self.broker.lock().judge(topic, &record)?;
             open.push((topic.to_owned(), record));
             Ok(())
         };
