@@ -1,0 +1,238 @@
+//! The pipelines of a simulated process: the reference ones in small, over the simulated systems.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+};
+
+use millrace_core::{
+    Error, Message, Outcome, Rejected, Result, Sink, SinkId, Start, Step, StepContext, StepFactory, Store,
+    Subscription, Template, TopicSpec, View,
+    settings::Problems,
+    views::{Counter, Document, Index, IndexFields, Members, Timeline},
+};
+use millrace_runtime::{
+    DeadLetterQueue, Decode, Format, Guard, LookupKind, LookupStep, ModuleAbout, OnGap, Pipeline, SinkPart,
+    Steering, StepPart, TopicSink,
+};
+use millrace_testkit::{
+    sim::{Kept, Log, Process, SimBroker, SimStore, System, World},
+    views_suite::settings,
+};
+use serde_json::json;
+use tokio::time::Duration;
+
+use crate::{
+    input::{CONTENT, CREATED, DELETED, FOLLOWED, SOCIAL, UNFOLLOWED, UPDATED},
+    setup::{Flow, Setup},
+};
+
+pub const OUT: &str = "out";
+pub const INDEX: &str = "posts";
+
+const LONG: Duration = Duration::from_secs(86_400);
+
+/// A store of the world.
+#[derive(Clone)]
+pub struct Shelf {
+    pub system: System,
+    pub kept: Arc<Mutex<Kept>>,
+}
+
+impl Shelf {
+    pub fn new(name: &str) -> Self {
+        Shelf { system: System::new(name), kept: Arc::default() }
+    }
+}
+
+/// The systems of the world.
+#[derive(Clone)]
+pub struct Systems {
+    pub log: Log,
+    pub feeds: Shelf,
+    pub search: Shelf,
+}
+
+impl Flow {
+    pub fn name(self) -> &'static str {
+        match self {
+            Flow::Follows => "follows",
+            Flow::Feed => "feed",
+            Flow::Posts => "posts",
+            Flow::Points => "points",
+        }
+    }
+
+    pub fn topic(self) -> &'static str {
+        match self {
+            Flow::Follows => SOCIAL,
+            Flow::Feed | Flow::Posts | Flow::Points => CONTENT,
+        }
+    }
+
+    pub fn events(self) -> &'static [&'static str] {
+        match self {
+            Flow::Follows => &[FOLLOWED, UNFOLLOWED],
+            Flow::Feed => &[CREATED, DELETED],
+            Flow::Posts => &[CREATED, UPDATED, DELETED],
+            Flow::Points => &[CREATED],
+        }
+    }
+}
+
+pub fn topic(name: &str, partitions: u32) -> TopicSpec {
+    TopicSpec {
+        name: name.to_owned(),
+        partitions,
+        retention_ms: None,
+        retention_bytes: None,
+        record_bytes_max: 1 << 20,
+        replication: None,
+    }
+}
+
+/// A flow as one process runs it.
+pub fn pipeline(world: &World, setup: &Setup, systems: &Systems, process: &Process, flow: Flow) -> Pipeline {
+    let broker = Arc::new(SimBroker::new(&systems.log, process));
+    let open =
+        |shelf: &Shelf| Arc::new(SimStore::new(world, process, &shelf.system, &shelf.kept, setup.ops_max));
+    let stores = (open(&systems.feeds), open(&systems.search));
+    let letters = topic(&format!("{}.dlq", flow.topic()), 1);
+    Pipeline {
+        name: flow.name().into(),
+        broker: broker.clone(),
+        subscription: Subscription {
+            topic: flow.topic().into(),
+            group: Some(flow.name().into()),
+            partitions: None,
+            start: Start::Beginning,
+            prefetch_bytes_max: 1 << 20,
+            batch_records_max: setup.batch_records_max,
+        },
+        decode: Decode {
+            format: Format::Json,
+            events: Some(flow.events().iter().map(|&one| one.to_owned()).collect()),
+        },
+        on_gap: OnGap::Stop,
+        steps: steps(setup, flow, &stores.0),
+        sinks: sinks(setup, flow, &broker, &stores),
+        dead_letters: Arc::new(DeadLetterQueue::new(flow.name().into(), letters, broker.clone(), broker)),
+        writes_topics: Vec::new(),
+        limits: setup.limits,
+        retry: setup.retry,
+        steering: Steering::default(),
+    }
+}
+
+fn steps(setup: &Setup, flow: Flow, store: &Arc<SimStore>) -> Vec<StepPart> {
+    if flow != Flow::Feed {
+        return Vec::new();
+    }
+    let closing = HashSet::from([DELETED.to_owned()]);
+    let lookup = LookupStep {
+        id: "followers".into(),
+        store: store.lookup().unwrap(),
+        kind: LookupKind::Members {
+            key: Template::parse("followers:{payload.user}").unwrap(),
+            page_members_max: setup.page_members_max,
+        },
+        into: "followers".into(),
+        cache_ttl: setup.cache_ttl,
+        cache_entries_max: 100,
+        uncached: closing.clone(),
+        guard: Some(Guard { id: Template::parse("{payload.post}").unwrap(), closed_by: closing, ttl: LONG }),
+    };
+    let about = ModuleAbout { module: "fanout".into(), digest: "00".into() };
+    let fanout = StepPart::Module { id: "fanout".into(), factory: Arc::new(Fanout), about };
+    vec![StepPart::Lookup(Arc::new(lookup)), fanout]
+}
+
+fn sinks(
+    setup: &Setup,
+    flow: Flow,
+    broker: &Arc<SimBroker>,
+    (feeds, search): &(Arc<SimStore>, Arc<SimStore>),
+) -> Vec<SinkPart> {
+    let part =
+        |name: &str, sink: Arc<dyn Sink>| SinkPart { id: id(flow, name), sink, timeout: setup.sink_timeout };
+    let view =
+        |name: &str, store: &SimStore, view: View| part(name, store.sink(id(flow, name), view).unwrap());
+    let problems = &mut Problems::default();
+    match flow {
+        Flow::Follows => {
+            let pairs = [
+                ("key", "{payload.set}"),
+                ("member", "{payload.member}"),
+                ("op", "{payload.op}"),
+                ("version", "{payload.at}"),
+            ];
+            let members = Members::read(&settings(&pairs), problems).unwrap();
+            vec![view("followers", feeds, View::Members(members))]
+        }
+        Flow::Feed => {
+            let pairs = [("key", "feed:{follower}"), ("op", "{op}"), ("member", "{post}"), ("score", "{at}")];
+            let timeline = Timeline::read(&settings(&pairs), problems).unwrap();
+            vec![view("feeds", feeds, View::Timeline(timeline))]
+        }
+        Flow::Posts => {
+            let change = [("op", "{payload.op}"), ("version", "{payload.at}"), ("document", "{payload.doc}")];
+            let document = [&change[..], &[("key", "post:{payload.post}")]].concat();
+            let document = Document::read(&settings(&document), problems).unwrap();
+            let index =
+                [&change[..], &[("id", "{payload.post}"), ("index", INDEX), ("mode", "merge")]].concat();
+            let index = Index::read(&settings(&index), problems).unwrap();
+            vec![
+                view("documents", feeds, View::Document(document)),
+                view("index", search, View::Index(index, IndexFields::default())),
+            ]
+        }
+        Flow::Points => {
+            let counter = |by: &str| {
+                let pairs = [("key", "points:{payload.user}"), ("by", by)];
+                View::Counter(Counter::read(&settings(&pairs), &mut Problems::default()).unwrap())
+            };
+            let key = Some(Template::parse("{payload.user}").unwrap());
+            vec![
+                view("posted", feeds, counter("1")),
+                view("bonus", feeds, counter("{payload.bonus}")),
+                part("out", Arc::new(TopicSink::new(OUT.into(), key, broker.clone()))),
+            ]
+        }
+    }
+}
+
+fn id(flow: Flow, sink: &str) -> SinkId {
+    SinkId { pipeline: flow.name().into(), sink: sink.into() }
+}
+
+/// A message per follower of the page; refuses events that say so.
+struct Fanout;
+
+impl Step for Fanout {
+    fn apply(&mut self, batch: Vec<Message>) -> Result<Outcome> {
+        let mut outcome = Outcome::default();
+        for message in batch {
+            let event = message.json()?;
+            let payload = &event["payload"];
+            if payload.get("flaw").is_some() {
+                let error = Error::reject("fanout", "flawed");
+                outcome.rejected.push(Rejected { origin: message.origin.clone(), error });
+                continue;
+            }
+            let op = if payload["op"] == "put" { "add" } else { "remove" };
+            for follower in event["followers"].as_array().into_iter().flatten() {
+                let entry =
+                    json!({ "follower": follower, "op": op, "post": payload["post"], "at": payload["at"] });
+                let value = entry.to_string().into();
+                outcome.passed.push(Message::derived(message.origin.clone(), None, value));
+            }
+        }
+        Ok(outcome)
+    }
+}
+
+impl StepFactory for Fanout {
+    fn open(&self, _: &StepContext) -> Result<Box<dyn Step>> {
+        Ok(Box::new(Fanout))
+    }
+}
