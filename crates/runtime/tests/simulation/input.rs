@@ -19,7 +19,8 @@ pub const UNFOLLOWED: &str = "social.user.unfollowed.v1";
 const UNLISTED: &str = "media.media.uploaded.v1";
 
 pub const USERS: u64 = 3;
-const FOLLOWERS: u64 = 6;
+const FOLLOWERS: u64 = 12;
+const PRELOADED: u64 = 3;
 const CIRCLES: u64 = 3;
 
 /// More than a counter may be moved by.
@@ -69,7 +70,7 @@ impl Event {
 
 /// Who follows whom before the run begins.
 pub fn preloaded(user: u64) -> Vec<String> {
-    (0..FOLLOWERS / 2).map(|n| follower((user + n) % FOLLOWERS)).collect()
+    (0..PRELOADED).map(|n| follower((user + n) % FOLLOWERS)).collect()
 }
 
 pub fn follower(number: u64) -> String {
@@ -166,7 +167,7 @@ fn post_of(world: &World, writer: &mut Writer, number: u64) {
 /// Sets that a lookup reads only grow; the others change in both directions.
 fn follow(world: &World, writer: &mut Writer) {
     let member = if world.chance(0.05) { format!("{REFUSED}-m") } else { follower(world.below(FOLLOWERS)) };
-    if world.chance(0.4) {
+    if world.chance(0.6) {
         let set = format!("followers:u{}", world.below(USERS));
         writer.add(SOCIAL, &set, FOLLOWED, json!({ "op": "add", "set": set, "member": member }));
     } else {

@@ -53,11 +53,11 @@ pub struct Setup {
 
 impl Setup {
     pub fn of(world: &World) -> Self {
-        let flows = match world.below(6) {
+        let flows = match world.below(8) {
             0 => vec![Flow::Follows],
-            1 | 2 => vec![Flow::Follows, Flow::Feed],
-            3 => vec![Flow::Posts],
-            4 => vec![Flow::Points],
+            1..=4 => vec![Flow::Follows, Flow::Feed],
+            5 => vec![Flow::Posts],
+            6 => vec![Flow::Points],
             _ => vec![Flow::Feed, Flow::Posts, Flow::Points],
         };
         Setup {
@@ -65,7 +65,7 @@ impl Setup {
             partitions: 1 + u32::try_from(world.below(4)).unwrap(),
             processes_max: 1 + world.index(3),
             posts: 5 + world.below(15),
-            follows: 5 + world.below(20),
+            follows: 5 + world.below(30),
             chaos_ms: 1_000 + world.below(5_000),
             weights: weights(world),
             faults: faults(world),
