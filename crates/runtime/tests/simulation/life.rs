@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use millrace_core::Result;
-use millrace_runtime::{Clock, Health, Metrics, Mode, Summary, run_pipeline};
+use millrace_runtime::{Clock, Health, Metrics, Mode, PipelineState, Summary, run_pipeline};
 use millrace_testkit::sim::{Faults, Log, Process, System, World};
 use tokio::{
     task::JoinHandle,
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Mended systems and a running process have done everything within this time, or never will.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is still under way when all is mended has arrived after this.
 const AFTERMATH_MS: u64 = 6_000;
@@ -30,6 +30,8 @@ struct Running {
     process: Process,
     shutdown: CancellationToken,
     runs: Vec<(Flow, JoinHandle<Result<Summary>>)>,
+    health: Health,
+    metrics: Metrics,
 }
 
 struct Scene {
@@ -99,7 +101,7 @@ impl Scene {
             (*flow, tokio::spawn(run))
         };
         let runs = self.setup.flows.iter().map(run).collect();
-        self.running.push(Running { process, shutdown, runs });
+        self.running.push(Running { process, shutdown, runs, health, metrics });
     }
 
     /// Lets things happen for as long as the seed says.
@@ -221,12 +223,29 @@ impl Scene {
         }
         self.world.wait(AFTERMATH_MS).await;
         for one in std::mem::take(&mut self.running) {
+            self.at_rest(&one);
             self.world.note(|| format!("{}: is told to end", one.process.name()));
             one.shutdown.cancel();
             self.ended(one, "told to end").await;
         }
         for one in std::mem::take(&mut self.ending) {
             self.ended(one, "told to end before").await;
+        }
+    }
+
+    /// What a process says of itself when there is nothing to do.
+    fn at_rest(&self, one: &Running) {
+        let name = one.process.name();
+        for (pipeline, state) in one.health.states() {
+            if state != PipelineState::Running {
+                self.world.violation(format!("{pipeline} of {name} is at rest, and says {state:?}"));
+            }
+        }
+        let metrics = one.metrics.render();
+        for line in metrics.lines().filter(|line| line.starts_with("millrace_in_flight_bytes{")) {
+            if !line.ends_with(" 0") {
+                self.world.violation(format!("{name} is at rest, and holds {line}"));
+            }
         }
     }
 

@@ -119,7 +119,7 @@ fn planted_bugs_are_found() {
         Plant::LedgerApart,
         Plant::LedgerWithoutSink,
         Plant::TombstoneBefore,
-        Plant::GuardBefore,
+        Plant::GuardAskedOnce,
         Plant::CommitsAfterRevoke,
         Plant::MergeUnconditional,
     ];
