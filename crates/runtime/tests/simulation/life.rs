@@ -74,7 +74,7 @@ pub async fn live(world: &World) {
     producer.await.unwrap();
     scene.mend().await;
     let appended = appended.lock().unwrap();
-    oracle::check(world, &scene.setup.flows, &scene.systems, &appended);
+    oracle::check(world, &scene.setup, &scene.systems, &appended);
 }
 
 impl Scene {

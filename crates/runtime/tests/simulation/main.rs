@@ -122,6 +122,7 @@ fn planted_bugs_are_found() {
         Plant::GuardAskedOnce,
         Plant::CommitsAfterRevoke,
         Plant::MergeUnconditional,
+        Plant::StatesApart,
     ];
     for plant in plants {
         let found = search(0..SEEDS_TO_FIND, Some(plant));

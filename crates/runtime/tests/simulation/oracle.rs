@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     input::{self, Appended, CREATED, DELETED},
     pipelines::{INDEX, OUT, Systems},
-    setup::Flow,
+    setup::{Flow, Setup},
 };
 
 /// Whether a flow's group has committed all that its topic holds.
@@ -24,9 +24,9 @@ pub fn is_committed(log: &Log, flow: Flow) -> bool {
 }
 
 /// Compares what is there with what must be.
-pub fn check(world: &World, flows: &[Flow], systems: &Systems, appended: &[Appended]) {
-    let oracle = Oracle { world, appended };
-    for flow in flows {
+pub fn check(world: &World, setup: &Setup, systems: &Systems, appended: &[Appended]) {
+    let oracle = Oracle { world, setup, appended };
+    for flow in &setup.flows {
         oracle.committed(&systems.log, *flow);
         oracle.dead_letters(&systems.log, *flow);
         let feeds = systems.feeds.kept.lock().expect("no panic under the lock");
@@ -47,6 +47,7 @@ pub fn check(world: &World, flows: &[Flow], systems: &Systems, appended: &[Appen
 
 struct Oracle<'a> {
     world: &'a World,
+    setup: &'a Setup,
     appended: &'a [Appended],
 }
 
@@ -99,7 +100,7 @@ impl Oracle<'_> {
         }
     }
 
-    /// Each rejected record is a dead letter, and nothing else is. One may be there twice.
+    /// Each rejected record is a dead letter, and nothing else is.
     fn dead_letters(&self, log: &Log, flow: Flow) {
         let header = |record: &Record, name: &str| {
             String::from_utf8_lossy(record.header(name).unwrap_or_default()).into_owned()
@@ -107,16 +108,37 @@ impl Oracle<'_> {
         let letters = log.records(&format!("{}.dlq", flow.topic()));
         let own = letters.iter().filter(|letter| header(letter, "millrace-pipeline") == flow.name());
         let fields = ["millrace-origin-partition", "millrace-origin-offset", "millrace-place"];
-        let is: BTreeSet<[String; 3]> = own.map(|letter| fields.map(|name| header(letter, name))).collect();
-        let must: BTreeSet<[String; 3]> = self
-            .appended
-            .iter()
-            .filter_map(|one| {
-                let place = self.place(flow, one)?;
-                Some([one.partition.to_string(), one.offset.to_string(), place.to_owned()])
-            })
-            .collect();
-        self.equal(&format!("dead letters of {}", flow.name()), &is, &must);
+        let records = log.records(flow.topic());
+        let mut is = Vec::new();
+        for letter in own {
+            let [partition, offset, place] = fields.map(|name| header(letter, name));
+            let origin = records.iter().find(|record| {
+                record.partition.to_string() == partition && record.offset.to_string() == offset
+            });
+            let is_copy = origin.is_some_and(|one| (&one.key, &one.value) == (&letter.key, &letter.value));
+            self.equal(
+                &format!("whether a dead letter of {partition}/{offset} is its record"),
+                &is_copy,
+                &true,
+            );
+            is.push([partition, offset, place]);
+        }
+        let must = self.appended.iter().filter_map(|one| {
+            let place = self.place(flow, one)?;
+            Some([one.partition.to_string(), one.offset.to_string(), place.to_owned()])
+        });
+        self.once(&format!("dead letters of {}", flow.name()), is, must.collect());
+    }
+
+    /// Compares in any order; without transactions, things may be there more than once.
+    fn once<T: Ord + Debug>(&self, what: &str, mut is: Vec<T>, mut must: Vec<T>) {
+        for list in [&mut is, &mut must] {
+            list.sort_unstable();
+            if !self.setup.transactions {
+                list.dedup();
+            }
+        }
+        self.equal(what, &is, &must);
     }
 
     /// Per member the newest word; a set that was there before keeps its members.
@@ -231,16 +253,24 @@ impl Oracle<'_> {
         }
     }
 
-    /// Every event is in the topic, perhaps more than once, and nothing else.
+    /// Every event that was appended is in the topic, in a transaction with its number within its partition: steps
+    /// have what they carried.
     fn outputs(&self, log: &Log) {
-        let id = |bytes: &[u8]| {
-            let value: Value = serde_json::from_slice(bytes).unwrap_or_default();
-            value["eventId"].as_str().unwrap_or("none").to_owned()
+        let numbered = |nth: u64| if self.setup.transactions { nth } else { 0 };
+        let output = |record: Record| {
+            let value: Value =
+                serde_json::from_slice(record.value.as_deref().unwrap_or_default()).unwrap_or_default();
+            let id = value["eventId"].as_str().unwrap_or("none").to_owned();
+            (id, numbered(value["nth"].as_u64().unwrap_or_default()))
         };
-        let records = log.records(OUT);
-        let is: BTreeSet<String> =
-            records.iter().map(|record| id(record.value.as_deref().unwrap_or_default())).collect();
-        let must: BTreeSet<String> = self.heard(Flow::Points).map(|one| one.event.id().to_owned()).collect();
-        self.equal("the topic written", &is, &must);
+        let mut heard: Vec<&Appended> = self.heard(Flow::Points).collect();
+        heard.sort_by_key(|one| (one.partition, one.offset));
+        let mut last: BTreeMap<i32, u64> = BTreeMap::new();
+        let must = heard.into_iter().map(|one| {
+            let nth = last.entry(one.partition).or_default();
+            *nth += 1;
+            (one.event.id().to_owned(), numbered(*nth))
+        });
+        self.once("the topic written", log.records(OUT).into_iter().map(output).collect(), must.collect());
     }
 }

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use bytes::Bytes;
 use millrace_core::{
     Error, Message, Outcome, Rejected, Result, Sink, SinkId, Start, Step, StepContext, StepFactory, Store,
     Subscription, Template, TopicSpec, View,
@@ -118,6 +119,7 @@ pub fn pipeline(world: &World, setup: &Setup, systems: &Systems, process: &Proce
         sinks: sinks(setup, flow, &broker, &stores),
         dead_letters: Arc::new(DeadLetterQueue::new(flow.name().into(), letters, broker.clone(), broker)),
         writes_topics: Vec::new(),
+        transactions: setup.transactions,
         limits: setup.limits,
         retry: setup.retry,
         steering: Steering::default(),
@@ -125,8 +127,10 @@ pub fn pipeline(world: &World, setup: &Setup, systems: &Systems, process: &Proce
 }
 
 fn steps(setup: &Setup, flow: Flow, store: &Arc<SimStore>) -> Vec<StepPart> {
-    if flow != Flow::Feed {
-        return Vec::new();
+    match flow {
+        Flow::Feed => {}
+        Flow::Points => return vec![module("tally", Arc::new(Tallies))],
+        Flow::Follows | Flow::Posts => return Vec::new(),
     }
     let closing = HashSet::from([DELETED.to_owned()]);
     let lookup = LookupStep {
@@ -142,9 +146,12 @@ fn steps(setup: &Setup, flow: Flow, store: &Arc<SimStore>) -> Vec<StepPart> {
         uncached: closing.clone(),
         guard: Some(Guard { id: Template::parse("{payload.post}").unwrap(), closed_by: closing, ttl: LONG }),
     };
-    let about = ModuleAbout { module: "fanout".into(), digest: "00".into() };
-    let fanout = StepPart::Module { id: "fanout".into(), factory: Arc::new(Fanout), about };
-    vec![StepPart::Lookup(Arc::new(lookup)), fanout]
+    vec![StepPart::Lookup(Arc::new(lookup)), module("fanout", Arc::new(Fanout))]
+}
+
+fn module(name: &str, factory: Arc<dyn StepFactory>) -> StepPart {
+    let about = ModuleAbout { module: name.into(), digest: "00".into() };
+    StepPart::Module { id: name.into(), factory, about }
 }
 
 fn sinks(
@@ -234,5 +241,42 @@ impl Step for Fanout {
 impl StepFactory for Fanout {
     fn open(&self, _: &StepContext) -> Result<Box<dyn Step>> {
         Ok(Box::new(Fanout))
+    }
+}
+
+/// Numbers the messages of its partition: a step that carries something from batch to batch.
+struct Tally {
+    last: u64,
+}
+
+struct Tallies;
+
+impl Step for Tally {
+    fn apply(&mut self, batch: Vec<Message>) -> Result<Outcome> {
+        let mut outcome = Outcome::default();
+        for message in batch {
+            self.last += 1;
+            let mut event = message.json()?.clone();
+            event["nth"] = self.last.into();
+            let value = event.to_string().into();
+            outcome.passed.push(Message::derived(message.origin.clone(), message.key.clone(), value));
+        }
+        Ok(outcome)
+    }
+
+    fn snapshot(&self) -> Option<Bytes> {
+        Some(self.last.to_string().into())
+    }
+
+    fn restore(&mut self, state: Bytes) -> Result<()> {
+        let text = String::from_utf8_lossy(&state);
+        self.last = text.parse().map_err(|_| Error::fatal("tally", format!("'{text}' is no number")))?;
+        Ok(())
+    }
+}
+
+impl StepFactory for Tallies {
+    fn open(&self, _: &StepContext) -> Result<Box<dyn Step>> {
+        Ok(Box::new(Tally { last: 0 }))
     }
 }

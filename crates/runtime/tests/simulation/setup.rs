@@ -47,17 +47,19 @@ pub struct Setup {
     pub ops_max: usize,
     pub page_members_max: u32,
     pub cache_ttl: Duration,
+    /// Outputs, states and progress are one.
+    pub transactions: bool,
     /// The end is reached by runs that end by themselves.
     pub until_end: bool,
 }
 
 impl Setup {
     pub fn of(world: &World) -> Self {
-        let flows = match world.below(8) {
+        let flows = match world.below(9) {
             0 => vec![Flow::Follows],
             1..=4 => vec![Flow::Follows, Flow::Feed],
             5 => vec![Flow::Posts],
-            6 => vec![Flow::Points],
+            6 | 7 => vec![Flow::Points],
             _ => vec![Flow::Feed, Flow::Posts, Flow::Points],
         };
         Setup {
@@ -79,6 +81,7 @@ impl Setup {
             ops_max: world.pick(&[1, 4, 50]),
             page_members_max: world.pick(&[1, 2, 10]),
             cache_ttl: Duration::from_millis(world.pick(&[0, 300, 5_000])),
+            transactions: world.chance(0.5),
             until_end: world.chance(0.3),
         }
     }

@@ -54,6 +54,10 @@ impl Broker for SimBroker {
     fn admin(&self) -> Arc<dyn Admin> {
         Arc::new(self.clone())
     }
+
+    fn has_transactions(&self) -> bool {
+        true
+    }
 }
 
 #[async_trait]

@@ -12,7 +12,11 @@ use millrace_core::{
 };
 use tokio::sync::Notify;
 
-use super::{group::Group, network::System, world::World};
+use super::{
+    group::{Group, Transaction, Verdict},
+    network::System,
+    world::World,
+};
 
 /// The one log of a world. Cloning shares it.
 #[derive(Clone)]
@@ -42,6 +46,16 @@ pub(super) struct Topic {
 pub(super) struct Partition {
     pub(super) start: i64,
     pub(super) records: Vec<Record>,
+}
+
+impl Topic {
+    fn judge(&self, bytes: usize) -> Result<()> {
+        if bytes <= self.spec.record_bytes_max {
+            return Ok(());
+        }
+        let why = format!("a record of {bytes} bytes is too large for '{}'", self.spec.name);
+        Err(Error::reject("log", why))
+    }
 }
 
 impl Partition {
@@ -89,15 +103,42 @@ impl Log {
     /// # Errors
     /// Fatal when the topic does not exist, Reject when the record is too large.
     pub fn append(&self, topic: &str, new: NewRecord) -> Result<Position> {
+        let position = self.add(&mut self.lock(), topic, new)?;
+        self.shared.changed.notify_waiters();
+        Ok(position)
+    }
+
+    /// Whether a topic takes a record of this size.
+    pub(super) fn judge(&self, topic: &str, bytes: usize) -> Result<()> {
+        let state = self.lock();
+        state.topics.get(topic).ok_or_else(|| unknown(topic))?.judge(bytes)
+    }
+
+    /// A transaction, all of it or nothing.
+    pub(super) fn transact(
+        &self,
+        group: &str,
+        transaction: Transaction,
+        records: Vec<(String, NewRecord)>,
+    ) -> Verdict {
         let mut state = self.lock();
-        let log = state.topics.get_mut(topic).ok_or_else(|| unknown(topic))?;
-        let bytes = new.key.as_ref().map_or(0, Bytes::len) + new.value.as_ref().map_or(0, Bytes::len);
-        if bytes > log.spec.record_bytes_max {
-            return Err(Error::reject(
-                "log",
-                format!("a record of {bytes} bytes is too large for '{topic}'"),
-            ));
+        let of = state.groups.entry(group.to_owned()).or_default();
+        let (verdict, is_new) = of.decide(&self.shared.world, transaction);
+        if verdict == Verdict::Committed && is_new {
+            for (topic, record) in records {
+                if let Err(error) = self.add(&mut state, &topic, record) {
+                    self.shared.world.violation(format!("not in its transaction: {}", error.chain()));
+                }
+            }
         }
+        drop(state);
+        self.shared.changed.notify_waiters();
+        verdict
+    }
+
+    fn add(&self, state: &mut State, topic: &str, new: NewRecord) -> Result<Position> {
+        let log = state.topics.get_mut(topic).ok_or_else(|| unknown(topic))?;
+        log.judge(new.key.as_ref().map_or(0, Bytes::len) + new.value.as_ref().map_or(0, Bytes::len))?;
         let by_key = |key: &Bytes| i32::try_from(partition_for_key(key, log.spec.partitions)).unwrap_or(0);
         let spread = || i32::try_from(self.shared.world.index(log.partitions.len())).unwrap_or(0);
         let partition = new.partition.or_else(|| new.key.as_ref().map(by_key)).unwrap_or_else(spread);
@@ -114,8 +155,6 @@ impl Log {
             value: new.value,
             headers: new.headers.into(),
         });
-        drop(state);
-        self.shared.changed.notify_waiters();
         Ok(Position { partition, offset })
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use millrace_core::{
     Assignment, Batch, Control, Error, Lease, Result, Source, SourceEvent, Start, Subscription, TopicInfo,
-    TopicPartition,
+    TopicPartition, Transactor,
 };
 use tokio::time::{Duration, Instant, sleep_until};
 
@@ -14,6 +14,7 @@ use super::{
     log::Log,
     member::{Member, Slot},
     process::Process,
+    transactor::SimTransactor,
     world::Plant,
 };
 
@@ -197,6 +198,12 @@ impl Control for SimControl {
 
     fn resume(&self, partitions: &[TopicPartition]) {
         self.hold(partitions, false);
+    }
+
+    fn transactor(&self, assignment: &Assignment) -> Option<Arc<dyn Transactor>> {
+        let Assignment { partition, lease, .. } = assignment;
+        let transactor = || SimTransactor::new(&self.member, partition.partition, lease);
+        self.member.shared.then(|| Arc::new(transactor()) as Arc<dyn Transactor>)
     }
 }
 

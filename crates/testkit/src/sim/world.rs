@@ -57,6 +57,8 @@ pub enum Plant {
     GuardAskedOnce,
     /// A former owner's commits are taken.
     CommitsAfterRevoke,
+    /// A worker stores the states of its steps before it commits, not with it.
+    StatesApart,
     /// An index writes what it merged although the document has changed since it was read.
     MergeUnconditional,
 }
