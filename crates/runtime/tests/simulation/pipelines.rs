@@ -202,7 +202,7 @@ fn sinks(
             vec![
                 view("posted", feeds, counter("1")),
                 view("bonus", feeds, counter("{payload.bonus}")),
-                part("out", Arc::new(TopicSink::new(OUT.into(), key, broker.clone()))),
+                part("out", Arc::new(TopicSink::new(OUT.into(), key, broker.clone()).joining())),
             ]
         }
     }
