@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use millrace_core::Result;
-use millrace_runtime::{Clock, Health, Metrics, Mode, PipelineState, Summary, run_pipeline};
+use millrace_runtime::{
+    Clock, Health, HeldBy, Metrics, Mode, Pause, PipelineState, Steering, Summary, run_pipeline,
+};
 use millrace_testkit::sim::{Faults, Log, Process, System, World};
 use tokio::{
     task::JoinHandle,
@@ -30,6 +32,7 @@ struct Running {
     process: Process,
     shutdown: CancellationToken,
     runs: Vec<(Flow, JoinHandle<Result<Summary>>)>,
+    steerings: Vec<Steering>,
     health: Health,
     metrics: Metrics,
 }
@@ -88,8 +91,10 @@ impl Scene {
             move || world.now_ms()
         });
         let (metrics, health) = (Metrics::new(), Health::default());
+        let mut steerings = Vec::new();
         let run = |flow: &Flow| {
             let pipeline = pipeline(&self.world, &self.setup, &self.systems, &process, *flow);
+            steerings.push(pipeline.steering.clone());
             let run = run_pipeline(
                 Arc::new(pipeline),
                 mode,
@@ -101,7 +106,7 @@ impl Scene {
             (*flow, tokio::spawn(run))
         };
         let runs = self.setup.flows.iter().map(run).collect();
-        self.running.push(Running { process, shutdown, runs, health, metrics });
+        self.running.push(Running { process, shutdown, runs, steerings, health, metrics });
     }
 
     /// Lets things happen for as long as the seed says.
@@ -137,6 +142,8 @@ impl Scene {
             let flow = self.setup.flows[self.world.index(self.setup.flows.len())];
             let partition = self.world.below(u64::from(self.setup.partitions));
             self.systems.log.disturb(flow.name(), i32::try_from(partition).unwrap());
+        } else if is(weights.pause) {
+            self.pause_one();
         }
     }
 
@@ -190,6 +197,23 @@ impl Scene {
         });
     }
 
+    /// Holds a pipeline, or lets it go.
+    fn pause_one(&self) {
+        let all: Vec<&Steering> = self.running.iter().flat_map(|one| &one.steerings).collect();
+        if all.is_empty() {
+            return;
+        }
+        let steering = all[self.world.index(all.len())];
+        if steering.paused().is_some() {
+            self.world.note(|| "a pipeline is resumed".to_owned());
+            steering.resume();
+        } else {
+            self.world.note(|| "a pipeline is paused".to_owned());
+            let (by, since_ms) = (HeldBy::Operator, self.world.now_ms());
+            steering.pause(Pause { by, reason: "by the seed".to_owned(), since_ms });
+        }
+    }
+
     fn take_one_away(&self) {
         let systems: [&System; 3] =
             [self.systems.log.system(), &self.systems.feeds.system, &self.systems.search.system];
@@ -202,6 +226,7 @@ impl Scene {
     /// Nothing goes wrong any more; everything there is must be done, and everybody must end well.
     async fn mend(&mut self) {
         self.world.note(|| "everything is mended".to_owned());
+        self.running.iter().flat_map(|one| &one.steerings).for_each(Steering::resume);
         self.world.set_faults(Faults { latency_ms_max: 3, fetch_ms_max: 5, ..Faults::default() });
         if self.setup.until_end {
             self.start(Mode::UntilEnd);

@@ -89,6 +89,7 @@ pub fn topic(name: &str, partitions: u32) -> TopicSpec {
         retention_bytes: None,
         record_bytes_max: 1 << 20,
         replication: None,
+        compact: false,
     }
 }
 

@@ -27,6 +27,7 @@ pub struct Weights {
     pub stop: u64,
     pub outage: u64,
     pub rebalance: u64,
+    pub pause: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -95,7 +96,8 @@ fn weights(world: &World) -> Weights {
         crash: some(300),
         stop: some(300),
         outage: some(200),
-        rebalance: some(400),
+        rebalance: some(300),
+        pause: some(300),
     }
 }
 

@@ -45,7 +45,9 @@ pub(super) struct Topic {
 #[derive(Default)]
 pub(super) struct Partition {
     pub(super) start: i64,
-    pub(super) records: Vec<Record>,
+    /// The offset that the next record will have.
+    pub(super) end: i64,
+    records: Vec<Record>,
 }
 
 impl Topic {
@@ -59,14 +61,9 @@ impl Topic {
 }
 
 impl Partition {
-    pub(super) fn end(&self) -> i64 {
-        self.start + i64::try_from(self.records.len()).unwrap_or(i64::MAX)
-    }
-
-    /// Records from an offset on, which is not below the start.
+    /// The records from an offset on; compaction leaves gaps between them.
     pub(super) fn from(&self, offset: i64) -> &[Record] {
-        let skip = usize::try_from(offset - self.start).unwrap_or(0);
-        self.records.get(skip..).unwrap_or_default()
+        &self.records[self.records.partition_point(|record| record.offset < offset)..]
     }
 }
 
@@ -139,13 +136,23 @@ impl Log {
     fn add(&self, state: &mut State, topic: &str, new: NewRecord) -> Result<Position> {
         let log = state.topics.get_mut(topic).ok_or_else(|| unknown(topic))?;
         log.judge(new.key.as_ref().map_or(0, Bytes::len) + new.value.as_ref().map_or(0, Bytes::len))?;
+        if log.spec.compact && new.key.is_none() {
+            return Err(Error::reject(
+                "log",
+                format!("'{topic}' is compacted and takes records with a key only"),
+            ));
+        }
         let by_key = |key: &Bytes| i32::try_from(partition_for_key(key, log.spec.partitions)).unwrap_or(0);
         let spread = || i32::try_from(self.shared.world.index(log.partitions.len())).unwrap_or(0);
         let partition = new.partition.or_else(|| new.key.as_ref().map(by_key)).unwrap_or_else(spread);
         let kept = log.partitions.get_mut(usize::try_from(partition).unwrap_or(usize::MAX));
         let kept =
             kept.ok_or_else(|| Error::fatal("log", format!("'{topic}' has no partition {partition}")))?;
-        let offset = kept.end();
+        let offset = kept.end;
+        if log.spec.compact {
+            kept.records.retain(|record| record.key != new.key);
+        }
+        kept.end += 1;
         kept.records.push(Record {
             topic: topic.into(),
             partition,
@@ -165,6 +172,7 @@ impl Log {
         if let Some(kept) = state.topics.get_mut(topic).and_then(|topic| topic.partitions.get_mut(index)) {
             kept.records.retain(|record| record.offset >= before);
             kept.start = kept.start.max(before);
+            kept.end = kept.end.max(before);
         }
         drop(state);
         self.shared.changed.notify_waiters();
@@ -181,7 +189,7 @@ impl Log {
     pub fn info(&self, name: &str) -> Option<TopicInfo> {
         let state = self.lock();
         let topic = state.topics.get(name)?;
-        let span = |partition: &Partition| PartitionSpan { start: partition.start, end: partition.end() };
+        let span = |partition: &Partition| PartitionSpan { start: partition.start, end: partition.end };
         Some(TopicInfo {
             name: name.to_owned(),
             partitions: (0..).zip(topic.partitions.iter().map(span)).collect(),
@@ -221,5 +229,5 @@ impl Log {
 }
 
 pub(super) fn unknown(topic: &str) -> Error {
-    Error::fatal("log", format!("topic '{topic}' does not exist"))
+    Error::missing_topic("log", topic)
 }

@@ -62,9 +62,12 @@ impl SimSource {
                 slot.position = to;
                 return Found::Event(SourceEvent::Gap { partition: self.member.named(*number), from, to });
             }
-            if slot.position < partition.end() {
+            if !partition.from(slot.position).is_empty() {
                 readable.push((*number, slot, partition));
-            } else if slot.told_end != Some(slot.position) {
+                continue;
+            }
+            slot.position = partition.end;
+            if slot.told_end != Some(slot.position) {
                 slot.told_end = Some(slot.position);
                 let partition = self.member.named(*number);
                 return Found::Event(SourceEvent::CaughtUp { partition, next_offset: slot.position });
@@ -81,7 +84,7 @@ impl SimSource {
         let (number, slot, partition) = readable.swap_remove(world.index(readable.len()));
         let count = 1 + world.index(self.batch_records_max);
         let records: Vec<_> = partition.from(slot.position).iter().take(count).cloned().collect();
-        slot.position += i64::try_from(records.len()).unwrap_or(0);
+        slot.position = records.last().map_or(slot.position, |record| record.offset + 1);
         let (epoch, next) = (slot.epoch, slot.position);
         drop(log);
         drop(guard);
