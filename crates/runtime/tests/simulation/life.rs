@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     input::{self, Appendeds, CONTENT, SOCIAL},
     oracle,
-    pipelines::{OUT, Shelf, Systems, pipeline, topic},
+    pipelines::{Breakers, OUT, Shelf, Systems, pipeline, topic},
     setup::{Flow, Setup},
 };
 
@@ -91,9 +91,10 @@ impl Scene {
             move || world.now_ms()
         });
         let (metrics, health) = (Metrics::new(), Health::default());
+        let breakers = Breakers::new(&self.world, &self.setup);
         let mut steerings = Vec::new();
         let run = |flow: &Flow| {
-            let pipeline = pipeline(&self.world, &self.setup, &self.systems, &process, *flow);
+            let pipeline = pipeline(&self.world, &self.setup, &self.systems, (&process, &breakers), *flow);
             steerings.push(pipeline.steering.clone());
             let run = run_pipeline(
                 Arc::new(pipeline),
@@ -214,6 +215,11 @@ impl Scene {
         }
     }
 
+    /// As somebody does who looks after it.
+    fn resume_all(&self) {
+        self.running.iter().flat_map(|one| &one.steerings).for_each(Steering::resume);
+    }
+
     fn take_one_away(&self) {
         let systems: [&System; 3] =
             [self.systems.log.system(), &self.systems.feeds.system, &self.systems.search.system];
@@ -226,7 +232,7 @@ impl Scene {
     /// Nothing goes wrong any more; everything there is must be done, and everybody must end well.
     async fn mend(&mut self) {
         self.world.note(|| "everything is mended".to_owned());
-        self.running.iter().flat_map(|one| &one.steerings).for_each(Steering::resume);
+        self.resume_all();
         self.world.set_faults(Faults { latency_ms_max: 3, fetch_ms_max: 5, ..Faults::default() });
         if self.setup.until_end {
             self.start(Mode::UntilEnd);
@@ -240,12 +246,16 @@ impl Scene {
         let flows = self.setup.flows.clone();
         let done = async {
             while !flows.iter().all(|flow| oracle::is_committed(&self.systems.log, *flow)) {
+                self.resume_all();
                 self.world.wait(20).await;
             }
         };
         if timeout(PATIENCE, done).await.is_err() {
             self.world.violation("what is in the log was never all done".to_owned());
         }
+        self.world.wait(AFTERMATH_MS).await;
+        // Who woke last may have paused since.
+        self.resume_all();
         self.world.wait(AFTERMATH_MS).await;
         for one in std::mem::take(&mut self.running) {
             self.at_rest(&one);

@@ -13,8 +13,8 @@ use millrace_core::{
     views::{Counter, Document, Index, IndexFields, Members, Timeline},
 };
 use millrace_runtime::{
-    DeadLetterQueue, Decode, Format, Guard, LookupKind, LookupStep, ModuleAbout, OnGap, Pipeline, SinkPart,
-    Steering, StepPart, TopicSink,
+    Breaker, DeadLetterQueue, Decode, Format, Guard, LookupKind, LookupStep, ModuleAbout, OnGap, Pipeline,
+    SinkPart, Steering, StepPart, TopicSink,
 };
 use millrace_testkit::{
     sim::{Kept, Log, Process, SimBroker, SimStore, System, World},
@@ -93,8 +93,28 @@ pub fn topic(name: &str, partitions: u32) -> TopicSpec {
     }
 }
 
+/// The breakers of a process.
+pub struct Breakers {
+    log: Breaker,
+    feeds: Breaker,
+    search: Breaker,
+}
+
+impl Breakers {
+    pub fn new(world: &World, setup: &Setup) -> Self {
+        let breaker = |name: &str| Breaker::new(name, setup.breaker, world.below(u64::MAX));
+        Breakers { log: breaker("log"), feeds: breaker("feeds"), search: breaker("search") }
+    }
+}
+
 /// A flow as one process runs it.
-pub fn pipeline(world: &World, setup: &Setup, systems: &Systems, process: &Process, flow: Flow) -> Pipeline {
+pub fn pipeline(
+    world: &World,
+    setup: &Setup,
+    systems: &Systems,
+    (process, breakers): (&Process, &Breakers),
+    flow: Flow,
+) -> Pipeline {
     let broker = Arc::new(SimBroker::new(&systems.log, process));
     let open =
         |shelf: &Shelf| Arc::new(SimStore::new(world, process, &shelf.system, &shelf.kept, setup.ops_max));
@@ -102,7 +122,9 @@ pub fn pipeline(world: &World, setup: &Setup, systems: &Systems, process: &Proce
     let letters = topic(&format!("{}.dlq", flow.topic()), 1);
     Pipeline {
         name: flow.name().into(),
+        lane: None,
         broker: broker.clone(),
+        breaker: breakers.log.clone(),
         subscription: Subscription {
             topic: flow.topic().into(),
             group: Some(flow.name().into()),
@@ -116,8 +138,8 @@ pub fn pipeline(world: &World, setup: &Setup, systems: &Systems, process: &Proce
             events: Some(flow.events().iter().map(|&one| one.to_owned()).collect()),
         },
         on_gap: OnGap::Stop,
-        steps: steps(setup, flow, &stores.0),
-        sinks: sinks(setup, flow, &broker, &stores),
+        steps: steps(setup, flow, &stores.0, &breakers.feeds),
+        sinks: sinks(setup, flow, &broker, &stores, breakers),
         dead_letters: Arc::new(DeadLetterQueue::new(flow.name().into(), letters, broker.clone(), broker)),
         writes_topics: Vec::new(),
         transactions: setup.transactions,
@@ -127,7 +149,7 @@ pub fn pipeline(world: &World, setup: &Setup, systems: &Systems, process: &Proce
     }
 }
 
-fn steps(setup: &Setup, flow: Flow, store: &Arc<SimStore>) -> Vec<StepPart> {
+fn steps(setup: &Setup, flow: Flow, store: &Arc<SimStore>, breaker: &Breaker) -> Vec<StepPart> {
     match flow {
         Flow::Feed => {}
         Flow::Points => return vec![module("tally", Arc::new(Tallies))],
@@ -137,6 +159,7 @@ fn steps(setup: &Setup, flow: Flow, store: &Arc<SimStore>) -> Vec<StepPart> {
     let lookup = LookupStep {
         id: "followers".into(),
         store: store.lookup().unwrap(),
+        breaker: breaker.clone(),
         kind: LookupKind::Members {
             key: Template::parse("followers:{payload.user}").unwrap(),
             page_members_max: setup.page_members_max,
@@ -160,11 +183,23 @@ fn sinks(
     flow: Flow,
     broker: &Arc<SimBroker>,
     (feeds, search): &(Arc<SimStore>, Arc<SimStore>),
+    breakers: &Breakers,
 ) -> Vec<SinkPart> {
-    let part =
-        |name: &str, sink: Arc<dyn Sink>| SinkPart { id: id(flow, name), sink, timeout: setup.sink_timeout };
-    let view =
-        |name: &str, store: &SimStore, view: View| part(name, store.sink(id(flow, name), view).unwrap());
+    let part = |name: &str, sink: Arc<dyn Sink>, breaker: &Breaker| SinkPart {
+        id: id(flow, name),
+        sink,
+        timeout: setup.sink_timeout,
+        breaker: breaker.clone(),
+        ledger: None,
+        retry: setup.retry,
+    };
+    let view = |name: &str, view: View| {
+        let (store, breaker) = match view {
+            View::Index(..) => (search, &breakers.search),
+            _ => (feeds, &breakers.feeds),
+        };
+        part(name, store.sink(id(flow, name), view).unwrap(), breaker)
+    };
     let problems = &mut Problems::default();
     match flow {
         Flow::Follows => {
@@ -175,12 +210,12 @@ fn sinks(
                 ("version", "{payload.at}"),
             ];
             let members = Members::read(&settings(&pairs), problems).unwrap();
-            vec![view("followers", feeds, View::Members(members))]
+            vec![view("followers", View::Members(members))]
         }
         Flow::Feed => {
             let pairs = [("key", "feed:{follower}"), ("op", "{op}"), ("member", "{post}"), ("score", "{at}")];
             let timeline = Timeline::read(&settings(&pairs), problems).unwrap();
-            vec![view("feeds", feeds, View::Timeline(timeline))]
+            vec![view("feeds", View::Timeline(timeline))]
         }
         Flow::Posts => {
             let change = [("op", "{payload.op}"), ("version", "{payload.at}"), ("document", "{payload.doc}")];
@@ -190,8 +225,8 @@ fn sinks(
                 [&change[..], &[("id", "{payload.post}"), ("index", INDEX), ("mode", "merge")]].concat();
             let index = Index::read(&settings(&index), problems).unwrap();
             vec![
-                view("documents", feeds, View::Document(document)),
-                view("index", search, View::Index(index, IndexFields::default())),
+                view("documents", View::Document(document)),
+                view("index", View::Index(index, IndexFields::default())),
             ]
         }
         Flow::Points => {
@@ -201,9 +236,13 @@ fn sinks(
             };
             let key = Some(Template::parse("{payload.user}").unwrap());
             vec![
-                view("posted", feeds, counter("1")),
-                view("bonus", feeds, counter("{payload.bonus}")),
-                part("out", Arc::new(TopicSink::new(OUT.into(), key, broker.clone()).joining())),
+                view("posted", counter("1")),
+                view("bonus", counter("{payload.bonus}")),
+                part(
+                    "out",
+                    Arc::new(TopicSink::new(OUT.into(), key, broker.clone()).joining()),
+                    &breakers.log,
+                ),
             ]
         }
     }

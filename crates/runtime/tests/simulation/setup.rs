@@ -1,7 +1,7 @@
 //! What a seed decides before anything happens: sizes, bounds, times, and which faults there are at all. Leaving
 //! most of them out in each run reaches what a little of everything never does.
 
-use millrace_runtime::{Limits, RetryPolicy};
+use millrace_runtime::{BreakerPolicy, Exhausted, Limits, RetryPolicy};
 use millrace_testkit::sim::{Faults, World};
 use tokio::time::Duration;
 
@@ -43,6 +43,7 @@ pub struct Setup {
     pub faults: Faults,
     pub limits: Limits,
     pub retry: RetryPolicy,
+    pub breaker: BreakerPolicy,
     pub batch_records_max: usize,
     pub sink_timeout: Duration,
     pub ops_max: usize,
@@ -56,6 +57,8 @@ pub struct Setup {
 
 impl Setup {
     pub fn of(world: &World) -> Self {
+        // A pipeline that holds itself waits for a person, so such a run does not end by itself.
+        let holds_itself = world.chance(0.2);
         let flows = match world.below(9) {
             0 => vec![Flow::Follows],
             1..=4 => vec![Flow::Follows, Flow::Feed],
@@ -72,10 +75,17 @@ impl Setup {
             chaos_ms: 1_000 + world.below(5_000),
             weights: weights(world),
             faults: faults(world),
-            limits: limits(world),
+            limits: limits(world, holds_itself),
             retry: RetryPolicy {
                 initial: Duration::from_millis(world.pick(&[5, 50])),
                 max: Duration::from_millis(world.pick(&[100, 500])),
+                budget: holds_itself.then(|| Duration::from_millis(world.pick(&[300, 2_000]))),
+                exhausted: Exhausted::Pause,
+            },
+            breaker: BreakerPolicy {
+                failures: world.pick(&[1, 3, 5]),
+                open_for: Duration::from_millis(world.pick(&[20, 200])),
+                open_for_max: Duration::from_millis(world.pick(&[200, 1_000])),
             },
             batch_records_max: world.pick(&[1, 5, 30]),
             sink_timeout: Duration::from_millis(world.pick(&[100, 400, 1_000])),
@@ -83,7 +93,7 @@ impl Setup {
             page_members_max: world.pick(&[1, 2, 10]),
             cache_ttl: Duration::from_millis(world.pick(&[0, 300, 5_000])),
             transactions: world.chance(0.5),
-            until_end: world.chance(0.3),
+            until_end: world.chance(0.3) && !holds_itself,
         }
     }
 }
@@ -116,7 +126,7 @@ fn faults(world: &World) -> Faults {
     }
 }
 
-fn limits(world: &World) -> Limits {
+fn limits(world: &World, holds_itself: bool) -> Limits {
     Limits {
         batch_records_max: world.pick(&[1, 10, 100]),
         batch_bytes_max: world.pick(&[500, 1 << 20]),
@@ -126,5 +136,7 @@ fn limits(world: &World) -> Limits {
         queue_bytes_max: world.pick(&[1, 2_000, 1 << 20]),
         drain_timeout: Duration::from_millis(world.pick(&[50, 300, 900])),
         commit_interval: Duration::from_millis(world.pick(&[20, 100, 500])),
+        dead_letters_per_minute_max: if holds_itself { world.pick(&[1, 6_000]) } else { 6_000 },
+        call_timeout: Duration::from_millis(world.pick(&[150, 600])),
     }
 }

@@ -26,7 +26,7 @@ impl Link {
         let kept = self.kept.clone();
         let work =
             Box::pin(async move { work(&mut kept.lock().expect("invariant: no panic under the lock")) });
-        self.world.ask_in_time(&self.process, &self.system, what, work).await
+        self.world.ask(&self.process, &self.system, what, work).await
     }
 }
 

@@ -229,5 +229,5 @@ async fn commit(member: Arc<Member>, offsets: Vec<(i32, u64, i64)>) -> Result<()
             }
         }
     });
-    member.log.world().ask_in_time(&member.process, member.log.system(), "commit", store).await
+    member.log.world().ask(&member.process, member.log.system(), "commit", store).await
 }

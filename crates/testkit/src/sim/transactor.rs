@@ -47,7 +47,7 @@ impl SimTransactor {
         let (log, group) = (self.member.log.clone(), self.member.group.clone().unwrap_or_default());
         let work = Box::pin(async move { work(&log, &group) });
         let member = &self.member;
-        member.log.world().ask_in_time(&member.process, member.log.system(), what, work).await
+        member.log.world().ask(&member.process, member.log.system(), what, work).await
     }
 
     fn open(&self) -> std::sync::MutexGuard<'_, Open> {
