@@ -39,6 +39,7 @@ impl SimTransactor {
         SimTransactor { member: member.clone(), partition, epoch, open: Mutex::default() }
     }
 
+    /// Bounded in time: the runtime never cuts a commit off.
     async fn ask<T: Send + 'static>(
         &self,
         what: &str,
@@ -47,7 +48,7 @@ impl SimTransactor {
         let (log, group) = (self.member.log.clone(), self.member.group.clone().unwrap_or_default());
         let work = Box::pin(async move { work(&log, &group) });
         let member = &self.member;
-        member.log.world().ask(&member.process, member.log.system(), what, work).await
+        member.log.world().ask_in_time(&member.process, member.log.system(), what, work).await
     }
 
     fn open(&self) -> std::sync::MutexGuard<'_, Open> {
