@@ -10,7 +10,6 @@ use crate::{
     backoff::{Backoff, Exhausted, RetryPolicy},
     breaker::{Breaker, Permit},
     flow::{Context, Halt},
-    health::PipelineState,
     steering::HeldBy,
 };
 
@@ -94,7 +93,7 @@ impl<'a> Attempts<'a> {
             };
             self.context.stop_if_told()?;
             let error = held.error();
-            self.context.health.set(&self.context.pipeline.name, PipelineState::Retrying(error.chain()));
+            self.context.retrying(&error);
             tokio::select! {
                 biased;
                 () = self.context.drain.cancelled() => return Err(Halt::Stopped),
@@ -118,7 +117,7 @@ impl<'a> Attempts<'a> {
         let (context, place) = (self.context, self.target.place.to_string());
         let name = &context.pipeline.name;
         context.metrics.retries.with_label_values(&[&**name, &place]).inc();
-        context.health.set(name, PipelineState::Retrying(error.chain()));
+        context.retrying(error);
         context.note_error(&place, error, origin);
         let wait = self.backoff.next_wait();
         if self.backoff.tries().is_power_of_two() {
@@ -155,7 +154,7 @@ impl<'a> Attempts<'a> {
     }
 
     fn succeeded(&self) {
-        self.context.health.recovered(&self.context.pipeline.name);
+        self.context.recovered();
     }
 
     async fn budget_spent(&self) {

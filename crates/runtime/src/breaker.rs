@@ -9,7 +9,7 @@ use std::{
 use millrace_core::{Class, Error, Result};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::{
-    sync::watch,
+    sync::{Notify, futures::OwnedNotified},
     time::{Duration, Instant, sleep_until, timeout},
 };
 
@@ -48,8 +48,8 @@ struct Shared {
     endpoint: Arc<str>,
     policy: BreakerPolicy,
     state: Mutex<State>,
-    /// Told at every change of the gate, for those that wait.
-    changed: watch::Sender<()>,
+    /// Told at every change of the gate, for those that wait; in their order, as a watch channel would not.
+    changed: Arc<Notify>,
     observer: OnceLock<Observer>,
 }
 
@@ -92,7 +92,7 @@ pub(crate) struct Held {
     why: String,
     /// None: another call is under way to find out.
     until: Option<Instant>,
-    changed: watch::Receiver<()>,
+    changed: OwnedNotified,
 }
 
 impl Breaker {
@@ -113,7 +113,7 @@ impl Breaker {
                 endpoint: endpoint.into(),
                 policy,
                 state: Mutex::new(state),
-                changed: watch::Sender::new(()),
+                changed: Arc::default(),
                 observer: OnceLock::new(),
             }),
         }
@@ -186,7 +186,7 @@ impl Breaker {
             endpoint: self.shared.endpoint.clone(),
             why: state.last_error.clone().unwrap_or_default(),
             until,
-            changed: self.shared.changed.subscribe(),
+            changed: self.shared.changed.clone().notified_owned(),
         })
     }
 
@@ -243,7 +243,7 @@ impl Breaker {
             state.since_ms = observer.clock.now_ms();
         }
         self.tell(state);
-        self.shared.changed.send_replace(());
+        self.shared.changed.notify_waiters();
         if waiting_over {
             tracing::info!(endpoint = self.endpoint(), "answers again");
         }
@@ -311,16 +311,12 @@ impl Drop for Permit {
 
 impl Held {
     /// Returns when it is worth asking again. Cancel-safe.
-    pub(crate) async fn over(mut self) {
-        let changed = async {
-            // The sender lives as long as somebody can ask.
-            let _ = self.changed.changed().await;
-        };
+    pub(crate) async fn over(self) {
         match self.until {
-            None => changed.await,
+            None => self.changed.await,
             Some(until) => tokio::select! {
                 biased;
-                () = changed => {}
+                () = self.changed => {}
                 () = sleep_until(until) => {}
             },
         }

@@ -62,7 +62,7 @@ pub(crate) async fn deliver(
             attempts.begin_again();
         }
     }
-    context.health.recovered(&context.pipeline.name);
+    context.recovered();
     let done = messages.len() - rejected.len().min(messages.len());
     context.metrics.outputs.with_label_values(&[&*part.id.pipeline, &*part.id.sink]).inc_by(done as u64);
     Ok(rejected)

@@ -23,7 +23,7 @@ use crate::{
     breaker::within,
     clock::Clock,
     flow::Context,
-    health::{Health, PipelineState},
+    health::{Health, PipelineState, Trier},
     metrics::Metrics,
     partitions::{Queue, Work},
     pipeline::{OnGap, Pipeline},
@@ -107,7 +107,7 @@ async fn start(
         match opened {
             Ok(opened) => return Ok(Some(opened)),
             Err(error) if error.class() == Class::Retry => {
-                health.set(&pipeline.name, PipelineState::Retrying(error.chain()));
+                health.retrying(&pipeline.name, Trier::Start, error.chain());
                 let wait = backoff.next_wait();
                 tracing::warn!(pipeline = &*pipeline.name, error = %error.chain(), "not ready, trying again in {} ms", wait.as_millis());
                 tokio::select! {
@@ -211,7 +211,12 @@ impl Driver {
 
     async fn run(mut self, goal: Option<Goal>, shutdown: CancellationToken) -> Result<Summary> {
         let progress = Progress::default();
-        let lag = tokio::spawn(measure_lag(self.pipeline.clone(), self.metrics.clone(), progress.clone()));
+        let lag = tokio::spawn(measure_lag(
+            self.pipeline.clone(),
+            self.metrics.clone(),
+            self.health.clone(),
+            progress.clone(),
+        ));
         let end = self.drive(goal, &shutdown, &progress).await;
         let all: Vec<_> = self.partitions.keys().cloned().collect();
         let drained = self.drain(&all).await;
@@ -253,7 +258,7 @@ impl Driver {
                     Ok(Some(event)) => self.handle(event, progress).await?,
                     Ok(None) => return Ok(()),
                     Err(error) if error.class() == Class::Retry => {
-                        self.health.set(&self.pipeline.name, PipelineState::Retrying(error.chain()));
+                        self.health.retrying(&self.pipeline.name, Trier::Source, error.chain());
                         tracing::warn!(pipeline = &*self.pipeline.name, error = %error.chain(), "the source is reconnecting");
                     }
                     Err(error) => return Err(error),
@@ -263,6 +268,7 @@ impl Driver {
     }
 
     async fn handle(&mut self, event: SourceEvent, progress: &Progress) -> Result<()> {
+        self.health.recovered(&self.pipeline.name, Trier::Source);
         match event {
             SourceEvent::Assigned(assignments) => {
                 for assignment in assignments {
@@ -272,7 +278,6 @@ impl Driver {
             }
             SourceEvent::Batch(batch) => self.feed(batch),
             SourceEvent::CaughtUp { partition, next_offset } => {
-                self.health.recovered(&self.pipeline.name);
                 if let Some(entry) = self.partitions.get(&partition) {
                     entry.queue.push(Work::Mark(next_offset));
                 }
@@ -379,6 +384,7 @@ impl Driver {
                 if !Arc::ptr_eq(&entry.lease, &lease) {
                     return Ok(());
                 }
+                self.health.recovered(&self.pipeline.name, Trier::Worker(partition.partition));
                 if entry.paused && entry.queue.queued_bytes() <= self.pipeline.limits.queue_bytes_max / 2 {
                     entry.paused = false;
                     if !self.held {
@@ -510,6 +516,7 @@ impl Driver {
             if let Some(entry) = self.partitions.remove(partition) {
                 entry.drain.cancel();
                 entry.abort.abort();
+                self.health.recovered(&self.pipeline.name, Trier::Worker(partition.partition));
             }
         }
     }
@@ -559,7 +566,7 @@ fn lock(progress: &Progress) -> std::sync::MutexGuard<'_, HashMap<TopicPartition
     progress.lock().expect("invariant: nobody panics while holding the progress lock")
 }
 
-async fn measure_lag(pipeline: Arc<Pipeline>, metrics: Metrics, progress: Progress) {
+async fn measure_lag(pipeline: Arc<Pipeline>, metrics: Metrics, health: Health, progress: Progress) {
     let mut tick = interval(LAG_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -567,6 +574,8 @@ async fn measure_lag(pipeline: Arc<Pipeline>, metrics: Metrics, progress: Progre
         let (admin, who) = (pipeline.broker.admin(), pipeline.breaker.endpoint());
         let asked = admin.topic(&pipeline.subscription.topic);
         let Ok(Some(info)) = within(pipeline.limits.call_timeout, who, "lag", asked).await else { continue };
+        // A source that has reconnected tells nothing before there is something to read.
+        health.recovered(&pipeline.name, Trier::Source);
         for (partition, next) in lock(&progress).iter() {
             if let Some(span) = info.partitions.get(&partition.partition) {
                 let number = partition.partition.to_string();

@@ -13,7 +13,7 @@ use crate::{
     clock::Clock,
     dead_letter::{DeadLetter, Failures, Place},
     delivery::deliver,
-    health::{Health, LastError},
+    health::{Health, LastError, Trier},
     lookup::{self, LookupState},
     metrics::Metrics,
     pipeline::{ModuleAbout, Pipeline, StepPart},
@@ -110,6 +110,16 @@ impl Context {
         // There is no record to bury for it, or it is the burying itself.
         let retry = RetryPolicy { exhausted: Exhausted::Pause, ..self.pipeline.retry };
         Attempts::new(self, Target { place, breaker: &self.pipeline.breaker, ledger: None, retry })
+    }
+
+    /// What this worker tried again has worked.
+    pub(crate) fn recovered(&self) {
+        self.health.recovered(&self.pipeline.name, Trier::Worker(self.partition));
+    }
+
+    /// This worker is trying again; why.
+    pub(crate) fn retrying(&self, error: &Error) {
+        self.health.retrying(&self.pipeline.name, Trier::Worker(self.partition), error.chain());
     }
 }
 

@@ -47,6 +47,17 @@ impl PipelineState {
     }
 }
 
+/// Who of a pipeline is trying something again. Each ends its own trouble only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Trier {
+    /// What prepares the sinks and opens the source.
+    Start,
+    /// The source.
+    Source,
+    /// The worker of a partition.
+    Worker(i32),
+}
+
 /// How a circuit breaker stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
@@ -100,21 +111,26 @@ pub struct LastError {
 pub struct Health {
     pipelines: Arc<Mutex<BTreeMap<Arc<str>, PipelineState>>>,
     pauses: Arc<Mutex<BTreeMap<Arc<str>, Pause>>>,
+    troubles: Arc<Mutex<BTreeMap<(Arc<str>, Trier), String>>>,
     endpoints: Arc<Mutex<BTreeMap<Arc<str>, Endpoint>>>,
     last_errors: Arc<Mutex<BTreeMap<Arc<str>, LastError>>>,
 }
 
 impl Health {
-    /// Notes the state of a pipeline.
+    /// Notes a new state of a pipeline, in which nobody tries anything again yet.
     pub fn set(&self, pipeline: &Arc<str>, state: PipelineState) {
+        hold(&self.troubles).retain(|(of, _), _| of != pipeline);
         self.lock().insert(pipeline.clone(), state);
     }
 
-    /// Running again after a retry, if it was retrying.
-    pub(crate) fn recovered(&self, pipeline: &Arc<str>) {
-        if let Some(state @ PipelineState::Retrying(_)) = self.lock().get_mut(pipeline) {
-            *state = PipelineState::Running;
-        }
+    /// Somebody is trying again; why.
+    pub(crate) fn retrying(&self, pipeline: &Arc<str>, trier: Trier, why: String) {
+        hold(&self.troubles).insert((pipeline.clone(), trier), why);
+    }
+
+    /// He is not any more, be it that it worked or that it is no longer his to do.
+    pub(crate) fn recovered(&self, pipeline: &Arc<str>, trier: Trier) {
+        hold(&self.troubles).remove(&(pipeline.clone(), trier));
     }
 
     /// Notes whether the pipeline is held. What it does beneath, as retrying the batch it had, goes on being
@@ -130,6 +146,12 @@ impl Health {
     /// The state of every pipeline, by name.
     pub fn states(&self) -> BTreeMap<Arc<str>, PipelineState> {
         let mut states = self.lock().clone();
+        for ((pipeline, _), why) in &*hold(&self.troubles) {
+            if let Some(state @ (PipelineState::Starting | PipelineState::Running)) = states.get_mut(pipeline)
+            {
+                *state = PipelineState::Retrying(why.clone());
+            }
+        }
         for (pipeline, pause) in &*hold(&self.pauses) {
             if let Some(
                 state @ (PipelineState::Starting | PipelineState::Running | PipelineState::Retrying(_)),
@@ -174,4 +196,28 @@ impl Health {
 
 fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("invariant: nobody panics while holding the health lock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_ends_his_own_trouble_only() {
+        let (health, name) = (Health::default(), Arc::from("p"));
+        let state = || health.states()["p"].clone();
+        health.set(&name, PipelineState::Running);
+        health.retrying(&name, Trier::Source, "no broker".into());
+        health.retrying(&name, Trier::Worker(1), "no store".into());
+        health.recovered(&name, Trier::Worker(2));
+        assert_eq!(state(), PipelineState::Retrying("no store".into()));
+        health.recovered(&name, Trier::Worker(1));
+        assert_eq!(state(), PipelineState::Retrying("no broker".into()));
+        assert!(!health.ready());
+        health.recovered(&name, Trier::Source);
+        assert!(health.ready());
+        health.retrying(&name, Trier::Worker(1), "no store".into());
+        health.set(&name, PipelineState::Stopped);
+        assert_eq!(state(), PipelineState::Stopped, "at the end nobody tries any more");
+    }
 }

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use millrace_core::Result;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Who holds a pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,12 +58,14 @@ pub trait Gate: Send + Sync {
 #[derive(Clone)]
 pub struct Steering {
     state: Arc<watch::Sender<Option<Pause>>>,
+    /// For the workers: a watch channel wakes many waiters in an order that differs from run to run.
+    changed: Arc<Notify>,
     gate: Option<Arc<dyn Gate>>,
 }
 
 impl Default for Steering {
     fn default() -> Self {
-        Steering { state: Arc::new(watch::Sender::new(None)), gate: None }
+        Steering { state: Arc::new(watch::Sender::new(None)), changed: Arc::default(), gate: None }
     }
 }
 
@@ -98,11 +100,13 @@ impl Steering {
             state.get_or_insert(pause);
             changed
         });
+        self.changed.notify_waiters();
     }
 
     /// Lets the pipeline go on.
     pub fn resume(&self) {
         self.state.send_if_modified(|state| state.take().is_some());
+        self.changed.notify_waiters();
     }
 
     /// The pause that stands.
@@ -112,13 +116,23 @@ impl Steering {
 
     /// Returns when no pause stands; at once if there is none. Cancel-safe.
     pub async fn resumed(&self) {
-        // Never closed: the sender lives as long as `self`.
-        let _ = self.state.subscribe().wait_for(Option::is_none).await;
+        self.until(false).await;
     }
 
     /// Returns when a pause stands; at once if there is one. Cancel-safe.
     pub async fn held(&self) {
-        let _ = self.state.subscribe().wait_for(Option::is_some).await;
+        self.until(true).await;
+    }
+
+    async fn until(&self, held: bool) {
+        loop {
+            // Made before looking, so that a change in between is not missed.
+            let changed = self.changed.notified();
+            if self.state.borrow().is_some() == held {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Sees every change from now on.

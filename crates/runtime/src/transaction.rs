@@ -166,7 +166,7 @@ impl<'a> Transactions<'a> {
                 Ok(CommitOutcome::Committed) => {
                     self.committed = next_offset;
                     self.behind = None;
-                    self.context.health.recovered(&self.context.pipeline.name);
+                    self.context.recovered();
                     return Ok(CommitOutcome::Committed);
                 }
                 Ok(aborted) => return Ok(aborted),

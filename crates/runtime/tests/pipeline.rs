@@ -535,3 +535,26 @@ async fn a_paused_run_until_the_end_ends_with_the_reason() {
     assert_eq!(error.chain(), expected);
     assert!(bench.sink.written().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_partition_was_retried_for_is_over_when_it_is_gone() {
+    let bench = Bench::new(2, 1);
+    bench.broker.append(TOPIC, 0, [event(1, CREATED, r#""slow""#)]);
+    bench.sink.arm("slow", Fault::Retry(1_000_000));
+    let (health, clock) = (Health::default(), Clock::fixed(1_800_000_000_000));
+    let pipeline = Arc::new(bench.pipeline(vec![]));
+    let (metrics, shutdown) = (bench.metrics.clone(), bench.shutdown.clone());
+    let running = run_pipeline(pipeline, Mode::Forever, metrics, health.clone(), clock, shutdown);
+    let revoke = async {
+        let is_retrying = || matches!(health.states().get(GROUP), Some(PipelineState::Retrying(_)));
+        while !is_retrying() {
+            tokio::task::yield_now().await;
+        }
+        bench.broker.revoke(TOPIC, 0).await.unwrap_err();
+        assert_eq!(health.states()[GROUP], PipelineState::Running);
+        bench.shutdown.cancel();
+    };
+    let both = async { tokio::join!(running, revoke) };
+    let (end, ()) = tokio::time::timeout(Duration::from_secs(3_600), both).await.unwrap();
+    end.unwrap();
+}

@@ -24,6 +24,7 @@ mod process;
 mod sink;
 mod source;
 mod store;
+mod transactor;
 mod world;
 
 pub use broker::SimBroker;

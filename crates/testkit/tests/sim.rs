@@ -7,6 +7,7 @@ use millrace_testkit::{
     broker_suite,
     index_suite::{self, Rig},
     sim::{Faults, Kept, Log, Process, SimBroker, SimStore, StoreReader, System, World},
+    transaction_suite,
     views_suite::{self, Subject},
 };
 
@@ -47,4 +48,11 @@ async fn the_log_conforms() {
     let rig = broker_suite::Rig { broker: &broker, discard: &discard, prefix: "suite" };
     broker_suite::run(rig).await;
     broker_suite::groups(rig).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn transactions_conform() {
+    let (world, process) = calm(4);
+    let broker = SimBroker::new(&Log::new(&world), &process);
+    transaction_suite::run(transaction_suite::Rig { broker: &broker, prefix: "suite" }).await;
 }

@@ -34,7 +34,7 @@ impl SimBroker {
     ) -> Result<T> {
         let log = self.log.clone();
         let work = Box::pin(async move { work(&log) });
-        self.log.world().ask_in_time(&self.process, self.log.system(), what, work).await
+        self.log.world().ask(&self.process, self.log.system(), what, work).await
     }
 }
 
@@ -53,6 +53,10 @@ impl Broker for SimBroker {
 
     fn admin(&self) -> Arc<dyn Admin> {
         Arc::new(self.clone())
+    }
+
+    fn has_transactions(&self) -> bool {
+        true
     }
 }
 

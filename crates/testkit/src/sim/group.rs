@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use millrace_core::States;
 use tokio::time::{Duration, Instant};
 
 use super::world::{Plant, World};
@@ -19,6 +20,10 @@ pub(super) struct Group {
     members: BTreeMap<u64, Member>,
     owners: BTreeMap<i32, Owner>,
     progress: BTreeMap<i32, i64>,
+    /// What steps carry, with the progress they belong to.
+    states: BTreeMap<i32, States>,
+    /// Per partition the last transaction that was decided: epoch, number and verdict.
+    decided: BTreeMap<i32, (u64, u64, Verdict)>,
     /// Numbers members and assignments.
     last: u64,
 }
@@ -51,7 +56,59 @@ pub(super) struct Commit {
     pub(super) offsets: Vec<(i32, u64, i64)>,
 }
 
+/// A worker's transaction as it arrives, without its records.
+pub(super) struct Transaction {
+    pub(super) member: u64,
+    pub(super) partition: i32,
+    pub(super) epoch: u64,
+    /// Counts the transactions of this assignment.
+    pub(super) number: u64,
+    pub(super) next_offset: i64,
+    pub(super) states: States,
+    /// Whether the log aborts it if it is new.
+    pub(super) aborts: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Committed,
+    Aborted,
+    /// Of a former owner.
+    Fenced,
+}
+
 impl Group {
+    /// Decides a transaction, and whether it was decided just now. One that comes again has its verdict already.
+    pub(super) fn decide(&mut self, world: &World, transaction: Transaction) -> (Verdict, bool) {
+        let Transaction { member, partition, epoch, number, .. } = transaction;
+        match self.decided.get(&partition) {
+            Some((of, last, verdict)) if *of == epoch && *last == number => return (*verdict, false),
+            // Long since: its worker has gone on and does not hear this.
+            Some((of, last, _)) if *of == epoch && *last > number => return (Verdict::Aborted, false),
+            _ => {}
+        }
+        let owner = self.owners.get(&partition);
+        let owned = owner.is_some_and(|owner| owner.epoch == epoch && owner.member == member);
+        if !owned && !world.has(Plant::CommitsAfterRevoke) {
+            return (Verdict::Fenced, true);
+        }
+        let verdict = if transaction.aborts { Verdict::Aborted } else { Verdict::Committed };
+        self.decided.insert(partition, (epoch, number, verdict));
+        if verdict == Verdict::Committed {
+            self.advance(world, partition, transaction.next_offset);
+            self.store(partition, transaction.states);
+        }
+        (verdict, true)
+    }
+
+    pub(super) fn store(&mut self, partition: i32, states: States) {
+        self.states.entry(partition).or_default().extend(states);
+    }
+
+    pub(super) fn states(&self, partition: i32) -> States {
+        self.states.get(&partition).cloned().unwrap_or_default()
+    }
+
     /// A member says that it is there, and hears what is its. One that is not known joins under a new number.
     pub(super) fn beat(&mut self, topic: &str, partitions: usize, member: Option<u64>) -> (u64, Vec<Share>) {
         self.topic = topic.to_owned();
@@ -104,14 +161,14 @@ impl Group {
                 world.note(|| format!("log: commit of {}/{partition} at {next} is fenced", self.topic));
                 continue;
             }
-            let before = self.progress.insert(partition, next);
-            if before.is_some_and(|before| next < before) {
-                let before = before.unwrap_or_default();
-                world.violation(format!(
-                    "progress of {}/{partition} went back from {before} to {next}",
-                    self.topic
-                ));
-            }
+            self.advance(world, partition, next);
+        }
+    }
+
+    fn advance(&mut self, world: &World, partition: i32, next: i64) {
+        if let Some(before) = self.progress.insert(partition, next).filter(|before| next < *before) {
+            let topic = &self.topic;
+            world.violation(format!("progress of {topic}/{partition} went back from {before} to {next}"));
         }
     }
 

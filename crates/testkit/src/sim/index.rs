@@ -41,7 +41,7 @@ impl Sink for IndexSink {
         let make = Box::pin(async move {
             kept.lock().expect("invariant: no panic under the lock").indexes.entry(name).or_default();
         });
-        self.link.world.ask_in_time(&self.link.process, &self.link.system, "make index", make).await
+        self.link.world.ask(&self.link.process, &self.link.system, "make index", make).await
     }
 
     fn encode(&self, messages: &[Message]) -> Encoded {

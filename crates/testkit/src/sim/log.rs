@@ -12,7 +12,11 @@ use millrace_core::{
 };
 use tokio::sync::Notify;
 
-use super::{group::Group, network::System, world::World};
+use super::{
+    group::{Group, Transaction, Verdict},
+    network::System,
+    world::World,
+};
 
 /// The one log of a world. Cloning shares it.
 #[derive(Clone)]
@@ -41,18 +45,25 @@ pub(super) struct Topic {
 #[derive(Default)]
 pub(super) struct Partition {
     pub(super) start: i64,
-    pub(super) records: Vec<Record>,
+    /// The offset that the next record will have.
+    pub(super) end: i64,
+    records: Vec<Record>,
+}
+
+impl Topic {
+    fn judge(&self, bytes: usize) -> Result<()> {
+        if bytes <= self.spec.record_bytes_max {
+            return Ok(());
+        }
+        let why = format!("a record of {bytes} bytes is too large for '{}'", self.spec.name);
+        Err(Error::reject("log", why))
+    }
 }
 
 impl Partition {
-    pub(super) fn end(&self) -> i64 {
-        self.start + i64::try_from(self.records.len()).unwrap_or(i64::MAX)
-    }
-
-    /// Records from an offset on, which is not below the start.
+    /// The records from an offset on; compaction leaves gaps between them.
     pub(super) fn from(&self, offset: i64) -> &[Record] {
-        let skip = usize::try_from(offset - self.start).unwrap_or(0);
-        self.records.get(skip..).unwrap_or_default()
+        &self.records[self.records.partition_point(|record| record.offset < offset)..]
     }
 }
 
@@ -89,13 +100,46 @@ impl Log {
     /// # Errors
     /// Fatal when the topic does not exist, Reject when the record is too large.
     pub fn append(&self, topic: &str, new: NewRecord) -> Result<Position> {
+        let position = self.add(&mut self.lock(), topic, new)?;
+        self.shared.changed.notify_waiters();
+        Ok(position)
+    }
+
+    /// Whether a topic takes a record of this size.
+    pub(super) fn judge(&self, topic: &str, bytes: usize) -> Result<()> {
+        let state = self.lock();
+        state.topics.get(topic).ok_or_else(|| unknown(topic))?.judge(bytes)
+    }
+
+    /// A transaction, all of it or nothing.
+    pub(super) fn transact(
+        &self,
+        group: &str,
+        transaction: Transaction,
+        records: Vec<(String, NewRecord)>,
+    ) -> Verdict {
         let mut state = self.lock();
+        let of = state.groups.entry(group.to_owned()).or_default();
+        let (verdict, is_new) = of.decide(&self.shared.world, transaction);
+        if verdict == Verdict::Committed && is_new {
+            for (topic, record) in records {
+                if let Err(error) = self.add(&mut state, &topic, record) {
+                    self.shared.world.violation(format!("not in its transaction: {}", error.chain()));
+                }
+            }
+        }
+        drop(state);
+        self.shared.changed.notify_waiters();
+        verdict
+    }
+
+    fn add(&self, state: &mut State, topic: &str, new: NewRecord) -> Result<Position> {
         let log = state.topics.get_mut(topic).ok_or_else(|| unknown(topic))?;
-        let bytes = new.key.as_ref().map_or(0, Bytes::len) + new.value.as_ref().map_or(0, Bytes::len);
-        if bytes > log.spec.record_bytes_max {
+        log.judge(new.key.as_ref().map_or(0, Bytes::len) + new.value.as_ref().map_or(0, Bytes::len))?;
+        if log.spec.compact && new.key.is_none() {
             return Err(Error::reject(
                 "log",
-                format!("a record of {bytes} bytes is too large for '{topic}'"),
+                format!("'{topic}' is compacted and takes records with a key only"),
             ));
         }
         let by_key = |key: &Bytes| i32::try_from(partition_for_key(key, log.spec.partitions)).unwrap_or(0);
@@ -104,7 +148,11 @@ impl Log {
         let kept = log.partitions.get_mut(usize::try_from(partition).unwrap_or(usize::MAX));
         let kept =
             kept.ok_or_else(|| Error::fatal("log", format!("'{topic}' has no partition {partition}")))?;
-        let offset = kept.end();
+        let offset = kept.end;
+        if log.spec.compact {
+            kept.records.retain(|record| record.key != new.key);
+        }
+        kept.end += 1;
         kept.records.push(Record {
             topic: topic.into(),
             partition,
@@ -114,8 +162,6 @@ impl Log {
             value: new.value,
             headers: new.headers.into(),
         });
-        drop(state);
-        self.shared.changed.notify_waiters();
         Ok(Position { partition, offset })
     }
 
@@ -126,6 +172,7 @@ impl Log {
         if let Some(kept) = state.topics.get_mut(topic).and_then(|topic| topic.partitions.get_mut(index)) {
             kept.records.retain(|record| record.offset >= before);
             kept.start = kept.start.max(before);
+            kept.end = kept.end.max(before);
         }
         drop(state);
         self.shared.changed.notify_waiters();
@@ -142,7 +189,7 @@ impl Log {
     pub fn info(&self, name: &str) -> Option<TopicInfo> {
         let state = self.lock();
         let topic = state.topics.get(name)?;
-        let span = |partition: &Partition| PartitionSpan { start: partition.start, end: partition.end() };
+        let span = |partition: &Partition| PartitionSpan { start: partition.start, end: partition.end };
         Some(TopicInfo {
             name: name.to_owned(),
             partitions: (0..).zip(topic.partitions.iter().map(span)).collect(),
@@ -182,5 +229,5 @@ impl Log {
 }
 
 pub(super) fn unknown(topic: &str) -> Error {
-    Error::fatal("log", format!("topic '{topic}' does not exist"))
+    Error::missing_topic("log", topic)
 }

@@ -13,8 +13,8 @@ use super::{kept::Kept, store::Link, world::Plant};
 
 pub(super) struct SimLookup {
     pub(super) link: Link,
-    /// The guards as they were before the last page was read; used by a planted bug alone.
-    pub(super) before: Arc<Mutex<BTreeSet<String>>>,
+    /// The guards that were seen open; used by a planted bug alone.
+    pub(super) seen_open: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Link {
@@ -26,17 +26,13 @@ impl Link {
         let kept = self.kept.clone();
         let work =
             Box::pin(async move { work(&mut kept.lock().expect("invariant: no panic under the lock")) });
-        self.world.ask_in_time(&self.process, &self.system, what, work).await
+        self.world.ask(&self.process, &self.system, what, work).await
     }
 }
 
 #[async_trait]
 impl Lookup for SimLookup {
     async fn members(&self, requests: &[PageRequest]) -> Result<Vec<Page>> {
-        if self.link.world.has(Plant::GuardBefore) {
-            let before = self.link.on_kept("guards", |kept| kept.guards.clone()).await?;
-            *self.before.lock().expect("invariant: no panic under the lock") = before;
-        }
         let requests = requests.to_vec();
         let page = |kept: &Kept, request: &PageRequest| {
             let all = kept.members_of(&request.key);
@@ -61,13 +57,19 @@ impl Lookup for SimLookup {
     }
 
     async fn closed(&self, guards: &[String]) -> Result<Vec<bool>> {
-        if self.link.world.has(Plant::GuardBefore) {
-            let before = self.before.lock().expect("invariant: no panic under the lock");
-            return Ok(guards.iter().map(|guard| before.contains(guard)).collect());
+        let asked = guards.to_vec();
+        let read = move |kept: &mut Kept| asked.iter().map(|guard| kept.guards.contains(guard)).collect();
+        let mut closed: Vec<bool> = self.link.on_kept("closed", read).await?;
+        if self.link.world.has(Plant::GuardAskedOnce) {
+            let mut seen_open = self.seen_open.lock().expect("invariant: no panic under the lock");
+            for (guard, closed) in guards.iter().zip(&mut closed) {
+                *closed &= !seen_open.contains(guard);
+                if !*closed {
+                    seen_open.insert(guard.clone());
+                }
+            }
         }
-        let guards = guards.to_vec();
-        let read = move |kept: &mut Kept| guards.iter().map(|guard| kept.guards.contains(guard)).collect();
-        self.link.on_kept("closed", read).await
+        Ok(closed)
     }
 }
 

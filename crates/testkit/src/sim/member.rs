@@ -177,7 +177,7 @@ impl Member {
         let state = self.log.lock();
         let index = usize::try_from(share.partition).unwrap_or(usize::MAX);
         let partition = state.topics.get(&*self.topic).and_then(|topic| topic.partitions.get(index));
-        let (start, end) = partition.map_or((0, 0), |partition| (partition.start, partition.end()));
+        let (start, end) = partition.map_or((0, 0), |partition| (partition.start, partition.end));
         let begin = share.committed.unwrap_or(match self.start {
             Start::Beginning => start,
             Start::End => end,

@@ -4,9 +4,9 @@
 //! A task of a stopped process may still run up to its next request: its time-outs and leases run out meanwhile,
 //! as those of a real one have when it wakes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
@@ -19,13 +19,15 @@ enum Life {
 #[derive(Clone)]
 pub struct Process {
     name: Arc<str>,
-    life: Arc<watch::Sender<Life>>,
+    life: Arc<Mutex<Life>>,
+    /// Not a watch channel: that wakes its waiters in an order of its own.
+    woken: Arc<Notify>,
 }
 
 impl Process {
     /// A running process.
     pub fn new(name: &str) -> Self {
-        Process { name: name.into(), life: Arc::new(watch::Sender::new(Life::Running)) }
+        Process { name: name.into(), life: Arc::new(Mutex::new(Life::Running)), woken: Arc::default() }
     }
 
     /// Its name in the trace.
@@ -50,30 +52,33 @@ impl Process {
 
     /// Whether it was killed.
     pub fn is_dead(&self) -> bool {
-        *self.life.borrow() == Life::Dead
+        self.life() == Life::Dead
     }
 
     /// Whether it is stopped.
     pub fn is_stopped(&self) -> bool {
-        *self.life.borrow() == Life::Stopped
+        self.life() == Life::Stopped
     }
 
     /// Returns at once while it runs, when it is woken if it is stopped, and never if it is dead.
     pub async fn running(&self) {
-        if *self.life.borrow() == Life::Running {
-            return;
+        loop {
+            let woken = self.woken.notified();
+            if self.life() == Life::Running {
+                return;
+            }
+            woken.await;
         }
-        // The sender lives in `self`, so this ends only by the condition.
-        let _ = self.life.subscribe().wait_for(|life| *life == Life::Running).await;
+    }
+
+    fn life(&self) -> Life {
+        *self.life.lock().expect("invariant: nobody panics while holding a life")
     }
 
     fn change(&self, to: Life) {
-        self.life.send_if_modified(|life| {
-            let changes = *life != Life::Dead && *life != to;
-            if changes {
-                *life = to;
-            }
-            changes
-        });
+        if self.life() != Life::Dead {
+            *self.life.lock().expect("invariant: nobody panics while holding a life") = to;
+            self.woken.notify_waiters();
+        }
     }
 }

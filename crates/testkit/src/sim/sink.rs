@@ -88,7 +88,7 @@ impl SimSink {
 impl Sink for SimSink {
     async fn prepare(&self) -> Result<()> {
         let (world, process, system) = (&self.link.world, &self.link.process, &self.link.system);
-        world.ask_in_time(process, system, "prepare", Box::pin(async {})).await
+        world.ask(process, system, "prepare", Box::pin(async {})).await
     }
 
     fn encode(&self, messages: &[Message]) -> Encoded {

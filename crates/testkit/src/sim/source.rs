@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use millrace_core::{
     Assignment, Batch, Control, Error, Lease, Result, Source, SourceEvent, Start, Subscription, TopicInfo,
-    TopicPartition,
+    TopicPartition, Transactor,
 };
 use tokio::time::{Duration, Instant, sleep_until};
 
@@ -14,6 +14,7 @@ use super::{
     log::Log,
     member::{Member, Slot},
     process::Process,
+    transactor::SimTransactor,
     world::Plant,
 };
 
@@ -61,9 +62,12 @@ impl SimSource {
                 slot.position = to;
                 return Found::Event(SourceEvent::Gap { partition: self.member.named(*number), from, to });
             }
-            if slot.position < partition.end() {
+            if !partition.from(slot.position).is_empty() {
                 readable.push((*number, slot, partition));
-            } else if slot.told_end != Some(slot.position) {
+                continue;
+            }
+            slot.position = partition.end;
+            if slot.told_end != Some(slot.position) {
                 slot.told_end = Some(slot.position);
                 let partition = self.member.named(*number);
                 return Found::Event(SourceEvent::CaughtUp { partition, next_offset: slot.position });
@@ -80,7 +84,7 @@ impl SimSource {
         let (number, slot, partition) = readable.swap_remove(world.index(readable.len()));
         let count = 1 + world.index(self.batch_records_max);
         let records: Vec<_> = partition.from(slot.position).iter().take(count).cloned().collect();
-        slot.position += i64::try_from(records.len()).unwrap_or(0);
+        slot.position = records.last().map_or(slot.position, |record| record.offset + 1);
         let (epoch, next) = (slot.epoch, slot.position);
         drop(log);
         drop(guard);
@@ -198,6 +202,12 @@ impl Control for SimControl {
     fn resume(&self, partitions: &[TopicPartition]) {
         self.hold(partitions, false);
     }
+
+    fn transactor(&self, assignment: &Assignment) -> Option<Arc<dyn Transactor>> {
+        let Assignment { partition, lease, .. } = assignment;
+        let transactor = || SimTransactor::new(&self.member, partition.partition, lease);
+        self.member.shared.then(|| Arc::new(transactor()) as Arc<dyn Transactor>)
+    }
 }
 
 async fn commit(member: Arc<Member>, offsets: Vec<(i32, u64, i64)>) -> Result<()> {
@@ -219,5 +229,5 @@ async fn commit(member: Arc<Member>, offsets: Vec<(i32, u64, i64)>) -> Result<()
             }
         }
     });
-    member.log.world().ask_in_time(&member.process, member.log.system(), "commit", store).await
+    member.log.world().ask(&member.process, member.log.system(), "commit", store).await
 }

@@ -69,7 +69,7 @@ impl Store for SimStore {
     }
 
     fn lookup(&self) -> Option<Arc<dyn Lookup>> {
-        Some(Arc::new(SimLookup { link: self.link.clone(), before: Arc::default() }))
+        Some(Arc::new(SimLookup { link: self.link.clone(), seen_open: Arc::default() }))
     }
 
     fn ledger(&self, _ttl: Duration) -> Option<Arc<dyn Ledger>> {

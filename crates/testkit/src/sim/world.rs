@@ -53,10 +53,12 @@ pub enum Plant {
     LedgerWithoutSink,
     /// A timeline looks for the tombstone first and adds then.
     TombstoneBefore,
-    /// A lookup asks for its guard before it reads the page.
-    GuardBefore,
+    /// A lookup asks for its guard before it reads the pages, not after each of them.
+    GuardAskedOnce,
     /// A former owner's commits are taken.
     CommitsAfterRevoke,
+    /// A worker stores the states of its steps before it commits, not with it.
+    StatesApart,
     /// An index writes what it merged although the document has changed since it was read.
     MergeUnconditional,
 }
