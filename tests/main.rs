@@ -4,6 +4,7 @@
 //! - `demo`: the demo from start to end
 //! - `social`: a social network's events to feeds, posts, search and counters, embedded and on real servers
 //! - `modules`: modules of others, good and bad
+//! - `produce`: lines reach their topic, or wait in the spool, whatever broker, disk and process do
 //! - `rebalance`: processes on Kafka that come, go and come back while records flow
 //! - `hostile`: malformed records become dead letters and nothing else is held up
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
@@ -12,6 +13,7 @@ mod cli;
 mod demo;
 mod hostile;
 mod modules;
+mod produce;
 mod rebalance;
 mod social;
 mod support;

@@ -2,5 +2,6 @@
 
 pub mod corpus;
 pub mod millrace;
+pub mod proxy;
 pub mod reference;
 pub mod servers;
