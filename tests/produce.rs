@@ -14,6 +14,10 @@ use crate::support::{millrace::Millrace, proxy::Proxy, servers::required};
 const NOWHERE: &str = "127.0.0.1:9";
 const TAIL: [&str; 6] = ["topic", "tail", "lines", "--from", "beginning", "--until-end"];
 
+/// A spool on the embedded log while that is held, and when all must arrive however slow the disk is.
+const SOON: [&str; 5] = ["--embedded", "--spool", "waiting", "--append-timeout", "100ms"];
+const PATIENT: [&str; 5] = ["--embedded", "--spool", "waiting", "--append-timeout", "1m"];
+
 /// A broker that is waited for only a second, and a topic of one partition, so that there is an order to keep.
 fn stage(bootstrap: &str, topic: &str) -> Millrace {
     let millrace = Millrace::new().env("MILLRACE_LOG", "off");
@@ -102,10 +106,10 @@ fn lines_wait_in_the_spool_while_the_embedded_log_is_held() {
     let log = hold(&millrace);
     millrace.write("a.ndjson", lines(0..3));
     millrace.write("b.ndjson", lines(3..2_500));
-    let spool = ["--embedded", "--spool", "waiting", "--append-timeout", "200ms"];
-    let produce = |file| [&["topic", "produce", "lines", "--file", file], &spool[..]].concat();
+    let produce =
+        |file, spool: &[&'static str]| [&["topic", "produce", "lines", "--file", file], spool].concat();
     for (file, waiting) in [("a.ndjson", "3"), ("b.ndjson", "2,500")] {
-        let ran = millrace.run(&produce(file));
+        let ran = millrace.run(&produce(file, &SOON));
         assert_eq!(ran.code, Some(3), "{ran:#?}");
         let said = format!(
             "{waiting} records wait in waiting; 'millrace topic produce lines --spool waiting --drain'"
@@ -115,10 +119,10 @@ fn lines_wait_in_the_spool_while_the_embedded_log_is_held() {
     drop(log);
     // What waits goes first.
     millrace.write("c.ndjson", lines(2_500..2_600));
-    let ran = millrace.ok(&produce("c.ndjson"));
+    let ran = millrace.ok(&produce("c.ndjson", &PATIENT));
     assert!(ran.stderr.contains("2,600 records produced to lines"), "{ran:#?}");
     assert_eq!(tail(&millrace), lines(0..2_600));
-    let drained = millrace.ok(&[&["topic", "produce", "lines", "--drain", "--json"], &spool[..]].concat());
+    let drained = millrace.ok(&[&["topic", "produce", "lines", "--drain", "--json"], &PATIENT[..]].concat());
     assert!(
         drained.stdout.contains(r#""produced":0"#) && drained.stdout.contains(r#""waiting":0"#),
         "{drained:#?}"
@@ -129,8 +133,7 @@ fn lines_wait_in_the_spool_while_the_embedded_log_is_held() {
 fn a_killed_process_leaves_every_line_it_took() {
     let millrace = embedded();
     let log = hold(&millrace);
-    let spool = ["--embedded", "--spool", "waiting", "--append-timeout", "100ms"];
-    let produce = [&["topic", "produce", "lines", "--file", "-"], &spool[..]].concat();
+    let produce = [&["topic", "produce", "lines", "--file", "-"], &SOON[..]].concat();
     let (mut child, mut input) = start(&millrace, &produce);
     for number in 0..5 {
         input.write_all(lines(number..number + 1).as_bytes()).unwrap();
@@ -139,7 +142,7 @@ fn a_killed_process_leaves_every_line_it_took() {
     child.kill().unwrap();
     child.wait().unwrap();
     drop(log);
-    millrace.ok(&[&["topic", "produce", "lines", "--drain"], &spool[..]].concat());
+    millrace.ok(&[&["topic", "produce", "lines", "--drain"], &PATIENT[..]].concat());
     let arrived = tail(&millrace);
     // The append that was under way when the process was killed may be there twice.
     let mut distinct: Vec<&str> = Vec::new();
@@ -158,8 +161,7 @@ fn a_full_spool_refuses_and_names_the_first_line_it_did_not_take() {
     let long = "x".repeat(10_000);
     let many: String = (0..1_000).map(|number| format!("{number} {long}\n")).collect();
     millrace.write("many.ndjson", &many);
-    let spool =
-        ["--embedded", "--spool", "waiting", "--append-timeout", "100ms", "--spool-bytes-max", "6MiB"];
+    let spool = [&SOON[..], &["--spool-bytes-max", "6MiB"]].concat();
     let produce = [&["topic", "produce", "lines", "--file", "many.ndjson"], &spool[..]].concat();
     let ran = millrace.run(&produce);
     assert_eq!(ran.code, Some(3), "{ran:#?}");
@@ -169,7 +171,7 @@ fn a_full_spool_refuses_and_names_the_first_line_it_did_not_take() {
     let first = format!("many.ndjson:{} and what follows was not taken", kept + 1);
     assert!(ran.stderr.contains(&first), "{ran:#?}");
     drop(log);
-    millrace.ok(&[&["topic", "produce", "lines", "--drain"], &spool[..]].concat());
+    millrace.ok(&[&["topic", "produce", "lines", "--drain"], &PATIENT[..]].concat());
     assert_eq!(tail(&millrace), many.lines().take(kept).map(|line| format!("{line}\n")).collect::<String>());
 }
 
@@ -180,8 +182,7 @@ fn a_full_disk_ends_with_three_and_keeps_what_was_taken() {
     let long = "x".repeat(1_000);
     let many: String = (0..20_000).map(|number| format!("{number} {long}\n")).collect();
     millrace.write("many.ndjson", &many);
-    let spool = ["--embedded", "--spool", "waiting", "--append-timeout", "100ms"];
-    let produce = [&["topic", "produce", "lines", "--file", "many.ndjson"], &spool[..]].concat();
+    let produce = [&["topic", "produce", "lines", "--file", "many.ndjson"], &SOON[..]].concat();
     let whole = millrace.command(&produce);
     // The largest file allowed is 4 MiB, and the signal that would end the process is ignored.
     let mut limited = Command::new("sh");
@@ -197,8 +198,33 @@ fn a_full_disk_ends_with_three_and_keeps_what_was_taken() {
         "{stderr}"
     );
     drop(log);
-    millrace.ok(&[&["topic", "produce", "lines", "--drain"], &spool[..]].concat());
+    millrace.ok(&[&["topic", "produce", "lines", "--drain"], &PATIENT[..]].concat());
     assert_eq!(tail(&millrace), many.lines().take(kept).map(|line| format!("{line}\n")).collect::<String>());
+}
+
+#[test]
+fn a_record_that_the_broker_refuses_is_kept_beside_the_spool() {
+    let millrace = embedded();
+    let log = hold(&millrace);
+    // Longer than the topic allows, which the file claims to be larger than it is.
+    let yaml = std::fs::read_to_string(millrace.path().join("pipelines.yaml")).unwrap();
+    millrace.write("pipelines.yaml", yaml.replace("partitions: 1", "partitions: 1, max_record_bytes: 4MiB"));
+    let long = "x".repeat(2 << 20);
+    millrace.write("a.ndjson", format!("line 0\n{long}\nline 1\n"));
+    let ran = millrace.run(&[&["topic", "produce", "lines", "--file", "a.ndjson"], &SOON[..]].concat());
+    assert_eq!(ran.code, Some(3), "{ran:#?}");
+    drop(log);
+    let ran = millrace.run(&[&["topic", "produce", "lines", "--drain"], &PATIENT[..]].concat());
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    assert!(
+        ran.stderr.contains("a.ndjson:2: ") && ran.stderr.contains("kept in waiting/refused.ndjson"),
+        "{ran:#?}"
+    );
+    assert_eq!(
+        std::fs::read_to_string(millrace.path().join("waiting/refused.ndjson")).unwrap(),
+        format!("{long}\n")
+    );
+    assert_eq!(tail(&millrace), lines(0..2));
 }
 
 #[test]
