@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::time::Duration;
 
 /// Turns streams of domain events into feeds, search indexes and notifications.
 #[derive(Debug, Parser)]
@@ -197,11 +198,23 @@ pub struct TopicProduceArgs {
     #[arg(value_name = "TOPIC")]
     pub topic: String,
     /// NDJSON, also gzipped; '-' for standard input; may be repeated
-    #[arg(long = "file", value_name = "FILE", required = true)]
+    #[arg(long = "file", value_name = "FILE", required_unless_present = "drain")]
     pub files: Vec<PathBuf>,
     /// The field that becomes the record's key, as 'payload.user_id'
     #[arg(long, value_name = "PATH")]
     pub key: Option<String>,
+    /// Keep lines in this folder while the broker is away, and send them first when it is back
+    #[arg(long, value_name = "DIR")]
+    pub spool: Option<PathBuf>,
+    /// The most the spool holds
+    #[arg(long, default_value = "256MiB", value_name = "SIZE", value_parser = size, requires = "spool")]
+    pub spool_bytes_max: u64,
+    /// Send what waits in the spool, and nothing else
+    #[arg(long, requires = "spool", conflicts_with_all = ["files", "key"])]
+    pub drain: bool,
+    /// How long the broker may take to acknowledge lines [default: 5s with --spool, else 1m]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub append_timeout: Option<Duration>,
 }
 
 #[derive(Args, Debug)]
@@ -220,6 +233,17 @@ pub struct TopicTailArgs {
     /// End when the topic is read to where it ends now
     #[arg(long)]
     pub until_end: bool,
+}
+
+/// A span of time as in the pipeline file, at least a millisecond.
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = millrace_core::settings::parse_duration(text).filter(|span| !span.is_zero());
+    parsed.ok_or_else(|| "expected a time as '500ms', '5s' or '1m'".into())
+}
+
+/// A size as in the pipeline file.
+fn size(text: &str) -> Result<u64, String> {
+    millrace_core::settings::parse_size(text).ok_or_else(|| "expected a size as '64MiB'".into())
 }
 
 /// Where `topic tail` begins.

@@ -5,6 +5,7 @@
 //! - `demo`: the demo from start to end
 //! - `social`: a social network's events to feeds, posts, search and counters, embedded and on real servers
 //! - `modules`: modules of others, good and bad
+//! - `produce`: lines reach their topic, or wait in the spool, whatever broker, disk and process do
 //! - `rebalance`: processes on Kafka that come, go and come back while records flow
 //! - `transactions`: outputs and counts are exact, also for processes that are killed
 //! - `hostile`: malformed records become dead letters and nothing else is held up
@@ -17,6 +18,7 @@ mod demo;
 mod hostile;
 mod isolation;
 mod modules;
+mod produce;
 mod rebalance;
 mod social;
 mod support;

@@ -186,7 +186,7 @@ fn dependencies_point_one_way() {
     for folder in crate_folders() {
         let allowed = match folder.as_str() {
             "crates/core" => &[],
-            "connectors/embedded" | "sinks/sqlite" => SQLITE,
+            "connectors/embedded" | "crates/spool" | "sinks/sqlite" => SQLITE,
             _ => CORE,
         };
         let ours = |name: &String| name.starts_with("millrace-");
@@ -204,7 +204,7 @@ fn dependencies_point_one_way() {
     if dependencies("", "dependencies").contains("millrace-testkit") {
         wrong.push("the program depends on millrace-testkit".into());
     }
-    let advice = "crates/* and systems depend on millrace-core alone (the SQLite ones on millrace-sqlite-file too), \
+    let advice = "crates/* and systems depend on millrace-core alone (those with a SQLite file on millrace-sqlite-file too), \
         and in tests on millrace-testkit; what two of them share is a contract, or belongs to the program";
     none(wrong, advice);
 }
@@ -324,6 +324,36 @@ fn links_between_documents_lead_somewhere() {
         }
     }
     none(broken, "links are relative to their document");
+}
+
+/// The tests a document names, as `file::function`.
+fn named_tests(line: &str) -> impl Iterator<Item = (&str, &str)> {
+    line.split('`').skip(1).step_by(2).filter_map(|span| span.split_once(".rs::"))
+}
+
+#[test]
+fn every_guarantee_names_tests_that_exist() {
+    let document = fs::read_to_string(root().join("docs/guarantees.md")).unwrap();
+    let mut wrong = Vec::new();
+    let mut in_table = false;
+    for (number, line) in (1..).zip(document.lines()) {
+        let is_row = line.starts_with('|');
+        // The first line of a table names its columns, the second is a rule.
+        if is_row && in_table && !line.starts_with("|---") && named_tests(line).next().is_none() {
+            wrong.push(format!("line {number} names no test"));
+        }
+        in_table = is_row;
+        for (file, name) in named_tests(line) {
+            let source = fs::read_to_string(root().join(format!("{file}.rs"))).unwrap_or_default();
+            if !source.contains(&format!("fn {name}(")) {
+                wrong.push(format!("line {number}: there is no {name} in {file}.rs"));
+            }
+        }
+    }
+    none(
+        wrong,
+        "docs/guarantees.md: each row of a table ends with `file.rs::function` of a test that shows it",
+    );
 }
 
 #[test]

@@ -3,5 +3,6 @@
 pub mod corpus;
 pub mod millrace;
 pub mod pipelines;
+pub mod proxy;
 pub mod reference;
 pub mod servers;

@@ -1,18 +1,15 @@
 //! The lock that lets one process run pipelines on a folder. The operating system holds it, so that it is free
 //! the moment its process ends, however it ends.
 
-use std::{
-    fs::{File, OpenOptions, TryLockError},
-    io::{Read, Seek, Write},
-    path::Path,
-};
+use std::path::Path;
 
 use millrace_core::{Error, Result};
+use millrace_sqlite_file::{FileLock, NotLocked};
 
 /// Held while this process runs pipelines on the folder; released when dropped.
 #[derive(Debug)]
 pub struct RunLock {
-    _file: File,
+    _lock: FileLock,
 }
 
 /// Another process runs on the folder. In the chain of the error, for the exit code.
@@ -26,41 +23,17 @@ pub struct AlreadyRunning {
 impl RunLock {
     /// Takes the lock of a folder, which is made if it is missing.
     pub(crate) fn take(folder: &Path) -> Result<Self> {
-        let path = folder.join("run.lock");
         let who = format!("embedded log {}", folder.display());
-        let failed = |what: &str, error: std::io::Error| Error::fatal(&who, what).with_source(error);
-        std::fs::create_dir_all(folder).map_err(|e| failed("its folder cannot be made", e))?;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|e| failed("run.lock cannot be opened", e))?;
-        match file.try_lock() {
-            Ok(()) => {
-                let written = file
-                    .set_len(0)
-                    .and_then(|()| file.rewind())
-                    .and_then(|()| writeln!(file, "{}", std::process::id()));
-                written.map_err(|e| failed("run.lock cannot be written", e))?;
-                Ok(RunLock { _file: file })
-            }
-            Err(TryLockError::WouldBlock) => {
-                let pid = held_by(&mut file);
+        match FileLock::take(&folder.join("run.lock")) {
+            Ok(lock) => Ok(RunLock { _lock: lock }),
+            Err(NotLocked::Held { pid }) => {
                 let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
                 Err(Error::fatal(who, format!("{holder} runs pipelines on it already"))
                     .with_source(AlreadyRunning { pid }))
             }
-            Err(TryLockError::Error(error)) => Err(failed("run.lock cannot be locked", error)),
+            Err(NotLocked::Failed { what, error }) => Err(Error::fatal(who, what).with_source(error)),
         }
     }
-}
-
-fn held_by(file: &mut File) -> Option<u32> {
-    let mut text = String::new();
-    file.take(32).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub struct Progress {
 /// The lines of one file. Empty lines are left out.
 pub struct Lines {
     file: PathBuf,
-    reader: Box<dyn BufRead + Send>,
+    reader: BufReader<Box<dyn Read + Send>>,
     options: Options,
     number: u64,
     progress: Progress,
@@ -117,11 +117,9 @@ impl Lines {
         let head = raw
             .fill_buf()
             .map_err(|error| Error::fatal(path.display().to_string(), "cannot be read").with_source(error))?;
-        let reader: Box<dyn BufRead + Send> = if head.starts_with(&GZIP) {
-            Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(raw)))
-        } else {
-            Box::new(raw)
-        };
+        let text: Box<dyn Read + Send> =
+            if head.starts_with(&GZIP) { Box::new(MultiGzDecoder::new(raw)) } else { Box::new(raw) };
+        let reader = BufReader::with_capacity(1 << 16, text);
         let progress = Progress { read, total_bytes };
         Ok(Lines { file: path.to_owned(), reader, options, number: 0, progress, ended: false })
     }
@@ -129,6 +127,11 @@ impl Lines {
     /// How far it has been read.
     pub fn progress(&self) -> Progress {
         self.progress.clone()
+    }
+
+    /// Whether the next line is in memory: without it, reading on may wait for whoever writes the input.
+    pub fn has_line(&self) -> bool {
+        self.reader.buffer().contains(&b'\n')
     }
 
     /// One line up to the bound, and its whole length. None at the end.
@@ -246,6 +249,16 @@ mod tests {
         let too_long = lines.next().unwrap().unwrap().unwrap_err();
         assert_eq!((too_long.line, too_long.bytes), (1, 100 << 20));
         assert_eq!(lines.next().unwrap().unwrap().unwrap().value, "ok");
+    }
+
+    #[test]
+    fn knows_whether_the_next_line_is_there() {
+        let text = b"one\ntwo\nthr".to_vec();
+        let mut lines =
+            Lines::new(Path::new("f"), io::Cursor::new(text), None, Options { line_bytes_max: 8 }).unwrap();
+        let seen: Vec<bool> =
+            std::iter::from_fn(|| lines.next().map(|line| (line, lines.has_line()).1)).collect();
+        assert_eq!(seen, [true, false, false]);
     }
 
     #[test]
