@@ -319,15 +319,20 @@ fn has_transactions(
 
 /// What a pipeline reads, as its group or as that of one of its lanes.
 fn subscription(pipeline: &PipelinePlan, lane: Option<&str>) -> Subscription {
-    let name = &pipeline.name;
     Subscription {
         topic: pipeline.from.topic.clone(),
-        group: Some(lane.map_or_else(|| name.clone(), |sink| format!("{name}.{sink}"))),
+        group: Some(group(pipeline, lane)),
         partitions: None,
         start: Start::Beginning,
         prefetch_bytes_max: bytes(pipeline.in_flight.prefetch_bytes),
         batch_records_max: pipeline.batch.records as usize,
     }
+}
+
+/// The consumer group of a lane.
+pub fn group(pipeline: &PipelinePlan, lane: Option<&str>) -> String {
+    let name = &pipeline.name;
+    lane.map_or_else(|| name.clone(), |sink| format!("{name}.{sink}"))
 }
 
 fn limits(pipeline: &PipelinePlan) -> Limits {

@@ -42,8 +42,9 @@ struct Station {
     topic: String,
     /// None: it may not be used.
     board: OnceCell<Option<Arc<Board>>>,
+    /// By lane: a pipeline's name, with `/` and the sink's id for an isolated one.
     pipelines: Mutex<BTreeMap<Arc<str>, Steering>>,
-    /// The pipelines that are held because the board says so.
+    /// Those that are held because the board says so.
     held: Mutex<BTreeSet<Arc<str>>>,
     reporter: Mutex<Reporter>,
     tasks: Mutex<JoinSet<()>>,
@@ -60,7 +61,7 @@ impl Boards {
         Boards { stations: BTreeMap::new(), health, metrics, clock }
     }
 
-    /// The handle of a pipeline that reads from this broker, held by what the broker's board says.
+    /// The handle of a lane that reads from this broker, held by what the broker's board says.
     pub fn steering(
         &mut self,
         (broker, topic): (Arc<dyn Broker>, String),
@@ -172,7 +173,7 @@ impl Station {
     fn take_in(&self, board: &Board) {
         let mut held = lock(&self.held);
         for (name, steering) in &*lock(&self.pipelines) {
-            match board.get(&pause_key(name)) {
+            match pause_on(board, name) {
                 Some(entry) if held.insert(name.clone()) => {
                     steering.pause(pause_of(&entry, self.clock.now_ms()))
                 }
@@ -219,6 +220,17 @@ impl Station {
         }
         Ok(())
     }
+}
+
+/// What holds a lane: its own entry, or one of its pipeline that is a person's. What the runtime has made of the
+/// main lane does not concern the isolated ones.
+fn pause_on(board: &Board, lane: &str) -> Option<Entry> {
+    let own = board.get(&pause_key(lane));
+    own.or_else(|| {
+        let (pipeline, _) = lane.split_once('/')?;
+        let entry = board.get(&pause_key(pipeline))?;
+        (pause_of(&entry, 0).by == HeldBy::Operator).then_some(entry)
+    })
 }
 
 /// A pause as the runtime takes it. One that cannot be read holds all the same.

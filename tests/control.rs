@@ -17,7 +17,7 @@ use crate::support::{
 /// The longest wait for something that must come: joining a group of a real broker takes seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The program with one pipeline that copies a topic.
+/// The program with one pipeline.
 struct Stage {
     millrace: Millrace,
     flags: Vec<&'static str>,
@@ -31,8 +31,8 @@ struct Running {
 }
 
 impl Stage {
+    /// A pipeline that copies a topic.
     fn new(flags: Vec<&'static str>, prefix: &str, kafka: &str) -> Self {
-        let millrace = Millrace::new();
         let file = format!(
             "version: 1
 brokers:
@@ -46,6 +46,11 @@ pipelines:
     to: {{ out: {{ topic: {{ topic: {prefix}out }} }} }}
 "
         );
+        Self::of(&file, flags, prefix)
+    }
+
+    fn of(file: &str, flags: Vec<&'static str>, prefix: &str) -> Self {
+        let millrace = Millrace::new();
         millrace.write("pipelines.yaml", file);
         Stage { millrace, flags, prefix: prefix.to_owned() }
     }
@@ -226,6 +231,59 @@ fn two_processes_are_held_and_let_go_together() {
     stage.ok(&["resume", "--all"]);
     assert_eq!(stage.until("both go on", are("running")), Some(0));
     both.into_iter().for_each(Running::stop);
+}
+
+/// Nobody answers at its webhook, which has progress and a retry budget of its own.
+const ISOLATED: &str = r#"version: 1
+brokers: { main: { kafka: { bootstrap: "localhost:9092" } } }
+stores: { views: { redis: { url: "redis://localhost:6379" } } }
+topics: { in: { broker: main, partitions: 1 }, out: { broker: main, partitions: 1 } }
+pipelines:
+  p:
+    from: { topic: in }
+    to:
+      out: { topic: { topic: out } }
+      hook:
+        webhook: { url: "http://127.0.0.1:9/", allow_http: true, allow_private: [127.0.0.1], secret: s, ledger: views }
+        isolated: true
+        retry: { max: 200ms, budget: 1s }
+"#;
+
+/// A pause that the runtime makes survives restarts as a person's does, and holds its own lane only.
+#[test]
+fn a_used_up_retry_budget_holds_its_lane_until_it_is_resumed() {
+    let stage = Stage::of(ISOLATED, vec!["--embedded"], "");
+    stage.ok(&["topic", "create", "--all"]);
+    let event = |id: u32| {
+        format!(
+            "{{\"eventId\":\"{id}\",\"eventType\":\"a.b.v1\",\"occurredAt\":\"2026-01-01T00:00:00Z\",\"payload\":{{}}}}\n"
+        )
+    };
+    stage.millrace.write("lines", (0..3).map(event).collect::<String>());
+    stage.ok(&["topic", "produce", "in", "--file", "lines"]);
+    let held = |pipeline: &Value| {
+        pipeline["state"] == "paused" && pipeline["by"] == "retry-budget" && pipeline["lag"] == 0
+    };
+    let running = stage.start();
+    assert_eq!(stage.until("the lane is held, the other has done its work", held), Some(1));
+    let (first, _) = stage.status();
+    assert!(first["reason"].as_str().unwrap().starts_with("sink hook: "), "{first:#}");
+    assert_eq!(first["isolated"]["hook"]["lag"], 3, "{first:#}");
+    let error = &first["last_error"];
+    assert!(error["place"].as_str().unwrap().contains("hook") && error["record"].is_string(), "{first:#}");
+    assert_eq!(stage.copied(), 3);
+
+    running.stop();
+    let running = stage.start();
+    let both = |pipeline: &Value| held(pipeline) && pipeline["workers"].as_array().unwrap().len() == 2;
+    stage.until("it is held by the same pause", |pipeline| {
+        both(pipeline) && pipeline["since_ms"] == first["since_ms"]
+    });
+    stage.ok(&["resume", "p"]);
+    stage.until("it has tried for as long again", |pipeline| {
+        both(pipeline) && pipeline["since_ms"] != first["since_ms"]
+    });
+    running.stop();
 }
 
 #[test]

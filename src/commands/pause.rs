@@ -6,7 +6,7 @@ use std::{
 };
 
 use millrace_config::Plan;
-use millrace_control::{Board, PauseEntry, pause_key};
+use millrace_control::{Board, PauseEntry, lane_of, pause_key, paused_by_key};
 use millrace_runtime::{Clock, HeldBy};
 use serde_json::{Value, json};
 
@@ -39,12 +39,13 @@ pub async fn pause(args: &PauseArgs) -> Result<(), Failure> {
     for pipeline in names {
         let board = boards.of(&plan, &pipeline).await?;
         let key = pause_key(&pipeline);
-        let (changed, says) = match board.get(&key) {
-            Some(entry) => match entry.read::<PauseEntry>() {
-                Ok(pause) => (false, format!("was paused already by {}: {}", pause.by, pause.reason)),
-                Err(error) => (false, format!("was paused already: {}", error.chain())),
-            },
-            None => {
+        let (changed, says) = match board.get(&key).map(|entry| entry.read::<PauseEntry>()) {
+            Some(Ok(pause)) if pause.by == HeldBy::Operator.name() => {
+                (false, format!("was paused already by {}: {}", pause.by, pause.reason))
+            }
+            Some(Err(error)) => (false, format!("was paused already: {}", error.chain())),
+            // What the runtime holds may be a part of the pipeline; a person holds all of it.
+            Some(Ok(_)) | None => {
                 let entry = json!({
                     "by": HeldBy::Operator.name(), "reason": args.reason, "since_ms": Clock::system().now_ms(),
                 });
@@ -64,10 +65,12 @@ pub async fn resume(args: &ResumeArgs) -> Result<(), Failure> {
     let mut done = Vec::new();
     for pipeline in names {
         let board = boards.of(&plan, &pipeline).await?;
-        let key = pause_key(&pipeline);
-        let changed = board.get(&key).is_some();
+        // Its own and those of its isolated sinks.
+        let is_of = |key: &String| paused_by_key(key).and_then(|name| lane_of(name, &pipeline)).is_some();
+        let removed: Vec<_> = board.entries().into_keys().filter(is_of).map(|key| (key, None)).collect();
+        let changed = !removed.is_empty();
         if changed {
-            board.put(&[(key, None)]).await?;
+            board.put(&removed).await?;
         } else if args.all {
             continue;
         }

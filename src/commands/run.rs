@@ -8,7 +8,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressFinish};
 use millrace_config::Plan;
 use millrace_core::settings::did_you_mean;
-use millrace_runtime::{Clock, FleetReport, Health, Metrics, Mode, Pipeline, run_fleet};
+use millrace_runtime::{Clock, FleetReport, Health, Metrics, Mode, run_fleet};
 use serde_json::{Value, json};
 use tokio::time::{Duration, interval};
 use tokio_util::sync::CancellationToken;
@@ -35,9 +35,9 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     for name in names {
         let planned = &plan.pipelines[name.as_str()];
         let broker = &planned.from.broker;
-        let steering = boards.steering(systems.control(&plan, broker)?, broker, &name.as_str().into());
-        for lane in systems.lanes(&plan, planned).await? {
-            pipelines.push(Arc::new(Pipeline { steering: steering.clone(), ..lane }));
+        for mut lane in systems.lanes(&plan, planned).await? {
+            lane.steering = boards.steering(systems.control(&plan, broker)?, broker, &lane.name);
+            pipelines.push(Arc::new(lane));
         }
     }
     let shutdown = CancellationToken::new();

@@ -99,7 +99,7 @@ impl Reporter {
             // What cannot be read is of a newer program, whose matter it is.
             let Ok(worker) = entry.read::<WorkerEntry>() else { continue };
             let forgotten = worker.at_ms < now_ms.saturating_sub(FORGET_MS);
-            if forgotten || (worker.ended && pipelines.contains(pipeline_of(name))) {
+            if forgotten || (worker.ended && pipelines.contains(name)) {
                 news.push((key.clone(), None));
             }
         }
@@ -115,7 +115,7 @@ impl Reporter {
             .collect();
         let errors = self.health.last_errors();
         let states = self.health.states().into_iter();
-        let ours = states.filter(|(name, _)| pipelines.contains(pipeline_of(name)));
+        let ours = states.filter(|(name, _)| pipelines.contains(name));
         ours.map(|(name, state)| {
             let told = self.told.get(&name).filter(|told| told.state == state.name());
             let (by, since_ms) = match &state {
@@ -143,11 +143,6 @@ impl Reporter {
         })
         .collect()
     }
-}
-
-/// A lane's name begins with its pipeline's.
-fn pipeline_of(name: &str) -> &str {
-    name.split('/').next().unwrap_or_default()
 }
 
 fn breaker(endpoint: &millrace_runtime::Endpoint) -> BreakerEntry {

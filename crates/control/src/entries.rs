@@ -25,6 +25,19 @@ pub fn worker_of_key(key: &str) -> Option<(&str, &str)> {
     key.strip_prefix(WORKER)?.split_once('/')
 }
 
+/// Whose pause lies under a key: a pipeline, or a lane of it as `pipeline/sink`; none for any other key.
+pub fn paused_by_key(key: &str) -> Option<&str> {
+    key.strip_prefix(PAUSE)
+}
+
+/// The isolated sink of a lane's name if it is one of this pipeline; an empty one for the main lane.
+pub fn lane_of<'a>(name: &'a str, pipeline: &str) -> Option<&'a str> {
+    match name.strip_prefix(pipeline)? {
+        "" => Some(""),
+        rest => rest.strip_prefix('/'),
+    }
+}
+
 /// A pipeline is held, by all processes, until the entry is removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PauseEntry {

@@ -8,7 +8,7 @@ mod entry;
 
 pub use board::Board;
 pub use entries::{
-    BreakerEntry, ErrorEntry, PauseEntry, ProcessEntry, STALE_AFTER_MS, WorkerEntry, pause_key, worker_key,
-    worker_of_key,
+    BreakerEntry, ErrorEntry, PauseEntry, ProcessEntry, STALE_AFTER_MS, WorkerEntry, lane_of, pause_key,
+    paused_by_key, worker_key, worker_of_key,
 };
 pub use entry::{Entry, FORMAT};

@@ -5,13 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::future::{join_all, try_join_all};
 use millrace_config::{PipelinePlan, Plan};
 use millrace_control::{
-    Board, BreakerEntry, Entry, ErrorEntry, PauseEntry, STALE_AFTER_MS, WorkerEntry, pause_key, worker_of_key,
+    Board, BreakerEntry, Entry, ErrorEntry, PauseEntry, STALE_AFTER_MS, WorkerEntry, lane_of, paused_by_key,
+    worker_of_key,
 };
 use millrace_core::{Broker, Error, Result, TopicInfo};
 use tokio::time::{Duration, timeout};
 
 use super::print::age;
-use crate::{assemble::Systems, report::Failure};
+use crate::{
+    assemble::{Systems, group},
+    report::Failure,
+};
 
 /// How everything is doing.
 pub struct Look {
@@ -39,6 +43,8 @@ pub struct PipelineLook {
     pub topic: String,
     /// Per partition; none where there is no topic to tell.
     pub lag: Option<BTreeMap<i32, i64>>,
+    /// The same of its isolated sinks, by id.
+    pub lanes: BTreeMap<String, BTreeMap<i32, i64>>,
     /// Since these processes began.
     pub dead_letters: u64,
     pub dead_letter_topic: String,
@@ -52,6 +58,7 @@ pub struct PipelineLook {
 struct Answer {
     entries: BTreeMap<String, Entry>,
     topics: BTreeMap<String, TopicInfo>,
+    /// By group.
     progress: BTreeMap<String, BTreeMap<i32, i64>>,
 }
 
@@ -90,9 +97,17 @@ async fn ask(broker: &dyn Broker, control: &str, pipelines: Vec<&PipelinePlan>) 
     let names: BTreeSet<&str> =
         pipelines.iter().flat_map(|p| [p.from.topic.as_str(), p.dead_letters.name.as_str()]).collect();
     let topics = names.into_iter().map(|name| admin.topic(name));
-    let progress = pipelines.iter().map(|pipeline| {
+    let groups = pipelines.iter().flat_map(|pipeline| {
+        let topic = pipeline.from.topic.as_str();
+        let lanes = isolated(pipeline).map(|sink| group(pipeline, Some(sink)));
+        lanes.chain([group(pipeline, None)]).map(move |group| (group, topic))
+    });
+    let progress = groups.map(|(group, topic)| {
         let admin = &admin;
-        async move { Ok((pipeline.name.clone(), admin.progress(&pipeline.name, &pipeline.from.topic).await?)) }
+        async move {
+            let progress = admin.progress(&group, topic).await?;
+            Ok((group, progress))
+        }
     });
     let (entries, topics, progress) =
         tokio::try_join!(Board::look(broker, control), try_join_all(topics), try_join_all(progress))?;
@@ -110,6 +125,7 @@ fn unknown(pipeline: &PipelinePlan) -> PipelineLook {
         workers: Vec::new(),
         topic: pipeline.from.topic.clone(),
         lag: None,
+        lanes: BTreeMap::new(),
         dead_letters: 0,
         dead_letter_topic: pipeline.dead_letters.name.clone(),
         dead_letter_records: None,
@@ -136,7 +152,12 @@ fn of_pipeline(
     let errors = live.iter().chain(&gone).filter_map(|worker| worker.last_error.as_ref());
     let topic = answer.topics.get(&pipeline.from.topic);
     let mut look = PipelineLook {
-        lag: topic.map(|info| lag(info, answer.progress.get(&pipeline.name))),
+        lag: topic.map(|info| lag(info, answer.progress.get(&group(pipeline, None)))),
+        lanes: isolated(pipeline)
+            .filter_map(|sink| {
+                Some((sink.to_owned(), lag(topic?, answer.progress.get(&group(pipeline, Some(sink))))))
+            })
+            .collect(),
         dead_letters: live.iter().map(|worker| worker.dead_letters).sum(),
         dead_letter_records: Some(answer.topics.get(&pipeline.dead_letters.name).map_or(0, records)),
         last_error: errors.max_by_key(|error| error.at_ms).cloned(),
@@ -149,11 +170,15 @@ fn of_pipeline(
     let failed = gone.iter().filter(|worker| worker.ended).max_by_key(|worker| worker.at_ms);
     if let Some(worker) = by_state("failed") {
         says(&mut look, "failed", worker.reason.clone(), Some(worker.since_ms));
-    } else if let Some(entry) = answer.entries.get(&pause_key(&pipeline.name)) {
+    } else if let Some((lane, entry)) = answer
+        .entries
+        .iter()
+        .find_map(|(key, entry)| Some((lane_of(paused_by_key(key)?, &pipeline.name)?, entry)))
+    {
         match entry.read::<PauseEntry>() {
             Ok(pause) => {
                 look.by = Some(pause.by);
-                says(&mut look, "paused", Some(pause.reason), Some(pause.since_ms));
+                says(&mut look, "paused", Some(of_lane(lane, pause.reason)), Some(pause.since_ms));
             }
             Err(error) => says(&mut look, "paused", Some(error.chain()), None),
         }
@@ -177,16 +202,19 @@ fn of_pipeline(
 /// What an entry says, if it is one of a worker of this pipeline or of one of its lanes.
 fn of(key: &str, entry: &Entry, pipeline: &str) -> Option<WorkerEntry> {
     let (_, name) = worker_of_key(key)?;
-    let lane = match name.strip_prefix(pipeline)? {
-        "" => None,
-        rest => Some(rest.strip_prefix('/')?),
-    };
+    let lane = lane_of(name, pipeline)?;
     // A worker of a newer program cannot be read; it is as if it were not there.
-    let mut worker: WorkerEntry = entry.read().ok()?;
-    if let (Some(lane), Some(reason)) = (lane, &mut worker.reason) {
-        *reason = format!("sink {lane}: {reason}");
-    }
-    Some(worker)
+    let worker: WorkerEntry = entry.read().ok()?;
+    Some(WorkerEntry { reason: worker.reason.map(|reason| of_lane(lane, reason)), ..worker })
+}
+
+fn of_lane(lane: &str, reason: String) -> String {
+    if lane.is_empty() { reason } else { format!("sink {lane}: {reason}") }
+}
+
+/// The ids of the sinks that have progress of their own.
+fn isolated(pipeline: &PipelinePlan) -> impl Iterator<Item = &str> {
+    pipeline.sinks.iter().filter(|sink| sink.isolated).map(|sink| sink.id.as_str())
 }
 
 fn severity(endpoint: &BreakerEntry) -> (u8, u32) {

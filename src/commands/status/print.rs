@@ -1,6 +1,6 @@
 //! How it is shown: a table for people, JSON for programs.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 use millrace_control::ErrorEntry;
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ fn line(text: &mut String, cells: &[String], widths: &[usize]) {
 fn row(pipeline: &PipelineLook, now_ms: i64) -> [String; 6] {
     let dash = || "-".to_owned();
     let known = pipeline.state != "unknown";
-    let lag = pipeline.lag.as_ref().map(|lag| grouped(lag.values().sum::<i64>().max(0).cast_unsigned()));
+    let lag = pipeline.lag.as_ref().map(|lag| grouped(total(lag)));
     let letters = pipeline.dead_letter_records.map(|waiting| match waiting {
         0 => grouped(pipeline.dead_letters),
         _ => format!(
@@ -70,6 +70,10 @@ fn row(pipeline: &PipelineLook, now_ms: i64) -> [String; 6] {
     ]
 }
 
+fn total(lag: &BTreeMap<i32, i64>) -> u64 {
+    lag.values().sum::<i64>().max(0).cast_unsigned()
+}
+
 /// A process may have several lanes of a pipeline.
 fn processes(pipeline: &PipelineLook) -> usize {
     let mut processes: Vec<_> = pipeline.workers.iter().map(|w| (&w.process.host, w.process.pid)).collect();
@@ -84,6 +88,9 @@ fn details(pipeline: &PipelineLook, now_ms: i64) -> Vec<String> {
         (Some(by), Some(reason)) => details.push(format!("by {by}: {reason}")),
         (None, Some(reason)) => details.push(reason.clone()),
         (_, None) => {}
+    }
+    for (sink, lag) in &pipeline.lanes {
+        details.push(format!("isolated sink {sink}: lag {}", grouped(total(lag))));
     }
     if pipeline.lag.is_none() && pipeline.state != "unknown" {
         details.push(format!("topic {} does not exist", pipeline.topic));
@@ -115,8 +122,11 @@ pub fn json(look: &Look) -> Value {
             json!({
                 "pipeline": pipeline.name, "state": pipeline.state, "reason": pipeline.reason, "by": pipeline.by,
                 "since_ms": pipeline.since_ms, "topic": pipeline.topic,
-                "lag": pipeline.lag.as_ref().map(|lag| lag.values().sum::<i64>()),
+                "lag": pipeline.lag.as_ref().map(total),
                 "lag_by_partition": pipeline.lag,
+                "isolated": pipeline.lanes.iter().map(|(sink, lag)| {
+                    (sink.clone(), json!({ "lag": total(lag), "lag_by_partition": lag }))
+                }).collect::<serde_json::Map<_, _>>(),
                 "dead_letters": {
                     "now": pipeline.dead_letters, "topic": pipeline.dead_letter_topic,
                     "records": pipeline.dead_letter_records,

@@ -28,7 +28,7 @@ impl Driver {
                     .collect();
                 self.control.resume(&free);
             }
-            Some(pause) if until_end => return Err(is_paused(name, &pause)),
+            Some(pause) if until_end => return Err(is_paused(self.pipeline.configured_name(), &pause)),
             Some(pause) => {
                 tracing::warn!(pipeline = name, by = pause.by.name(), reason = pause.reason, "paused");
                 self.held = true;
