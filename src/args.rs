@@ -1,8 +1,14 @@
 //! What can be typed, and nothing else: the commands resolve it.
 
+mod dlq;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use dlq::{
+    DlqCommand, DlqDiscardArgs, DlqExportArgs, DlqListArgs, DlqReplayArgs, DlqShowArgs, Id, SelectArgs,
+};
 
 /// Turns streams of domain events into feeds, search indexes and notifications.
 #[derive(Debug, Parser)]
@@ -48,6 +54,9 @@ pub enum Command {
     /// Create, list, fill and read topics
     #[command(subcommand)]
     Topic(TopicCommand),
+    /// List, show, replay and discard dead letters
+    #[command(subcommand)]
+    Dlq(DlqCommand),
     /// Reach every broker and store and say what is wrong
     Doctor(DoctorArgs),
     /// Print a completion script for a shell
