@@ -29,19 +29,8 @@ struct Poison {
     sink: &'static str,
 }
 
-/// Every place on every kind of systems. `P_` stands for the prefix of the test.
-fn poisons() -> Vec<Poison> {
-    let sink = |name, event_type, (payload, mended): (Value, Value), reason, sink| Poison {
-        name,
-        event_type,
-        payload,
-        mended,
-        place: "sink:one",
-        reason,
-        steps: "",
-        sink,
-    };
-    let number = || (json!({ "id": "P_o1", "n": "many" }), json!({ "id": "P_o1", "n": 4 }));
+/// A step of each kind, and a lookup. `P_` stands for the prefix of the test, also in what follows.
+fn in_steps() -> Vec<Poison> {
     let step = |name, event_type, (payload, mended): (Value, Value), reason, steps| Poison {
         name,
         event_type,
@@ -101,6 +90,23 @@ fn poisons() -> Vec<Poison> {
                 "{ id: one, lookup: { store: views, document: \"P_user:{payload.user}\", into: user } }",
             )
         },
+    ]
+}
+
+/// A sink of each kind that there is with and without servers.
+fn in_sinks() -> Vec<Poison> {
+    let sink = |name, event_type, (payload, mended): (Value, Value), reason, sink| Poison {
+        name,
+        event_type,
+        payload,
+        mended,
+        place: "sink:one",
+        reason,
+        steps: "",
+        sink,
+    };
+    let number = || (json!({ "id": "P_o1", "n": "many" }), json!({ "id": "P_o1", "n": 4 }));
+    vec![
         sink(
             "timeline",
             "test.timeline.made.v1",
@@ -144,6 +150,10 @@ fn poisons() -> Vec<Poison> {
             "topic: { topic: P_out, key: \"{payload.to}\" }",
         ),
     ]
+}
+
+fn poisons() -> Vec<Poison> {
+    in_steps().into_iter().chain(in_sinks()).collect()
 }
 
 /// A stage on one kind of systems.
@@ -246,6 +256,9 @@ impl Stage {
 
     /// Mends, replays, replays again; the effects are there, once.
     fn check(&self, world: &mut dyn World) {
+        let ambiguous = self.millrace.run(&["dlq", "show", "0:0"]);
+        assert_eq!(ambiguous.code, Some(2), "{ambiguous:#?}");
+        assert!(ambiguous.stderr.contains(&format!("say {}raw.dlq/0:0 or", self.prefix)), "{ambiguous:#?}");
         let letters = self.poisons.len() + 1;
         self.mend();
         // The aggregate has a memory that a replay has not.

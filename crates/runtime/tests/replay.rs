@@ -58,6 +58,7 @@ impl Bench {
             retention_bytes: None,
             record_bytes_max: 1 << 20,
             replication: None,
+            compact: false,
         };
         let broker = Arc::new(self.broker.clone());
         Pipeline {
@@ -84,6 +85,7 @@ impl Bench {
             limits: Limits { batch_records_max: 3, ..Limits::default() },
             retry: RetryPolicy::default(),
             steering: Steering::default(),
+            transactions: false,
         }
     }
 

@@ -35,7 +35,7 @@ pub async fn run(args: &DlqDiscardArgs, shutdown: &CancellationToken) -> Result<
         let mut batch = Vec::new();
         while let Some((letter, _)) = letters.next().await? {
             if args.dry_run {
-                writeln!(stdout().lock(), "{}", form::row(log.topic(), &letter, None))?;
+                form::print(&mut stdout().lock(), args.at.json, log.topic(), &letter, None)?;
                 discarded += 1;
                 continue;
             }

@@ -1,5 +1,7 @@
 //! How a letter looks: as a line of the table, as a JSON object, and read back from one.
 
+use std::io::{self, Write};
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use millrace_core::{Header, Record};
@@ -16,8 +18,22 @@ pub fn head() -> String {
     columns(["id", "failed", "pipeline", "place", "state", "reason"])
 }
 
-/// A letter as a line of the table.
-pub fn row(topic: &str, letter: &Letter, outcome: Option<Outcome>) -> String {
+/// A letter as a line of the table, or as JSON.
+pub fn print(
+    out: &mut impl Write,
+    as_json: bool,
+    topic: &str,
+    letter: &Letter,
+    outcome: Option<Outcome>,
+) -> io::Result<()> {
+    if as_json {
+        writeln!(out, "{}", Value::from(summary(topic, letter, outcome)))
+    } else {
+        writeln!(out, "{}", row(topic, letter, outcome))
+    }
+}
+
+fn row(topic: &str, letter: &Letter, outcome: Option<Outcome>) -> String {
     let mut reason: String = printable(&letter.reason).chars().take(REASON_CHARS_MAX).collect();
     if reason.len() < letter.reason.len() {
         reason.push('…');
@@ -55,7 +71,7 @@ pub fn printable(text: &str) -> String {
 }
 
 /// All that is known of a letter but its value and headers.
-pub fn summary(topic: &str, letter: &Letter, outcome: Option<Outcome>) -> Map<String, Value> {
+fn summary(topic: &str, letter: &Letter, outcome: Option<Outcome>) -> Map<String, Value> {
     let record = &letter.record;
     let more: Vec<Value> =
         letter.more.iter().map(|(place, reason)| json!({ "place": place, "reason": reason })).collect();

@@ -104,7 +104,7 @@ impl<'a> Letters<'a> {
                     }
                     Ok(Entry::Foreign) => {}
                     Err(error) if error.class() == Class::Reject => {
-                        say(&format!("millrace: {error}; left out"))
+                        say(&format!("millrace: {error}; left out"));
                     }
                     Err(error) => return Err(error.into()),
                 }

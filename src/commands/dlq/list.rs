@@ -2,7 +2,6 @@
 
 use std::io::{Write, stdout};
 
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -28,14 +27,10 @@ pub async fn run(args: &DlqListArgs, shutdown: &CancellationToken) -> Result<(),
         let mut letters = Letters::of(&log, &chosen, &filter, args.resolved, shutdown).await?;
         while let Some((letter, outcome)) = letters.next().await? {
             let mut out = stdout().lock();
-            if args.at.json {
-                writeln!(out, "{}", Value::from(form::summary(log.topic(), &letter, outcome)))?;
-            } else {
-                if listed == 0 {
-                    writeln!(out, "{}", form::head())?;
-                }
-                writeln!(out, "{}", form::row(log.topic(), &letter, outcome))?;
+            if listed == 0 && !args.at.json {
+                writeln!(out, "{}", form::head())?;
             }
+            form::print(&mut out, args.at.json, log.topic(), &letter, outcome)?;
             listed += 1;
         }
         hidden += letters.hidden;

@@ -100,6 +100,7 @@ impl Work<'_> {
             let mut letters = Letters::of(&log, &chosen, filter, false, self.shutdown).await?;
             let mut window = Window::default();
             while let Some((letter, _)) = letters.next().await? {
+                let Some(letter) = self.admit(&log, letter).await? else { continue };
                 window.push(letter);
                 if window.is_full() {
                     self.window(&log, std::mem::take(&mut window)).await?;
@@ -149,6 +150,7 @@ impl Work<'_> {
                 self.tally.already += 1;
                 continue;
             }
+            let Some(letter) = self.admit(log, letter).await? else { continue };
             let window = windows.entry(topic.clone()).or_default();
             window.push(letter);
             if window.is_full() {
@@ -167,23 +169,27 @@ impl Work<'_> {
         opened.ok_or_else(|| Failure::environment(format!("topic {} does not exist", chosen.topic)))
     }
 
+    /// The letter whole, unless it is to be left as it is.
+    async fn admit(&mut self, log: &LetterLog, mut letter: Letter) -> Result<Option<Letter>, Failure> {
+        let why = match self.ready.refusal(&self.plan, &self.systems, &letter)? {
+            Some(why) => why,
+            None if complete(&**log.broker(), &mut letter).await? => return Ok(Some(letter)),
+            None => "the value was left out, and the record is gone from where it came from".to_owned(),
+        };
+        *self.tally.left.entry(why).or_default() += 1;
+        Ok(None)
+    }
+
     /// Runs letters, each pipeline's by themselves, and settles what was run.
     async fn window(&mut self, log: &LetterLog, window: Window) -> Result<(), Failure> {
         let mut by_pipeline: BTreeMap<String, Vec<Letter>> = BTreeMap::new();
-        for mut letter in window.letters {
-            match self.ready.refusal(&self.plan, &self.systems, &letter)? {
-                Some(why) => *self.tally.left.entry(why).or_default() += 1,
-                None if !complete(&**log.broker(), &mut letter).await? => {
-                    let why = "the value was left out, and the record is gone from where it came from";
-                    *self.tally.left.entry(why.to_owned()).or_default() += 1;
-                }
-                None => by_pipeline.entry(letter.pipeline.clone()).or_default().push(letter),
-            }
+        for letter in window.letters {
+            by_pipeline.entry(letter.pipeline.clone()).or_default().push(letter);
         }
         for (pipeline, letters) in by_pipeline {
             if self.args.dry_run {
                 for letter in &letters {
-                    writeln!(stdout().lock(), "{}", form::row(log.topic(), letter, None))?;
+                    form::print(&mut stdout().lock(), self.args.at.json, log.topic(), letter, None)?;
                 }
                 self.tally.replayed += letters.len() as u64;
                 continue;

@@ -93,9 +93,9 @@ fn text(topic: &str, letter: &Letter, outcome: Option<Outcome>, resolution: Opti
         "record",
         format!("{}/{} offset {}{appended}", record.topic, record.partition, record.offset),
     ));
-    lines.push(("key", record.key.as_ref().map_or_else(|| "none".to_owned(), |key| one_line(key))));
+    lines.push(("key", record.key.as_ref().map_or_else(|| "none".to_owned(), one_line)));
     for header in record.headers.iter() {
-        let value = header.value.as_ref().map_or_else(String::new, |value| one_line(value));
+        let value = header.value.as_ref().map_or_else(String::new, one_line);
         lines.push(("header", format!("{}: {value}", form::printable(&header.name))));
     }
     let mut text = String::new();

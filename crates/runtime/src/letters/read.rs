@@ -182,6 +182,7 @@ impl Resolution {
             value: None,
             headers: headers.into_iter().map(header).collect(),
             partition: Some(self.id.partition),
+            source_offset: None,
         }
     }
 }

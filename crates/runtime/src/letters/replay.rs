@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::read::{Letter, LetterId};
 use crate::{
+    backoff::{Backoff, RetryPolicy},
     clock::Clock,
     dead_letter::{DeadLetter, Place},
     decode::Decoded,
@@ -161,18 +162,26 @@ impl Replay {
             letter.first_failed_ms = before.first_failed_ms;
         }
         let queue = &self.context.pipeline.dead_letters;
-        self.patiently(async {
-            let mut backoff = self.context.backoff();
-            while let Err(error) = queue.send(&failed).await {
-                self.context.retry_or_halt("dead-letters", error, &mut backoff).await?;
+        let (started, mut backoff) = (Instant::now(), Backoff::new(RetryPolicy::default(), 0));
+        while let Err(error) = queue.send(&mut failed).await {
+            if error.class() != Class::Retry || started.elapsed() >= self.retry_for {
+                return Err(error);
             }
-            self.context.health.recovered(&self.context.pipeline.name);
-            Ok(())
-        })
-        .await
+            tokio::select! {
+                biased;
+                () = self.context.drain.cancelled() => return Err(self.stopped()),
+                () = sleep(backoff.next_wait()) => {}
+            }
+        }
+        Ok(())
     }
 
-    /// Waits for work that tries again without end, and gives it up when it has been doing so for too long.
+    fn stopped(&self) -> Error {
+        Error::fatal(format!("pipeline {}", self.context.pipeline.name), "stopped before the end")
+    }
+
+    /// Waits for work that tries again without end, and gives it up when it has been doing so for too long, or when
+    /// the pipeline pauses itself.
     async fn patiently(&self, work: impl Future<Output = Result<(), Halt>>) -> Result<()> {
         let name = &self.context.pipeline.name;
         self.context.health.set(name, PipelineState::Running);
@@ -183,9 +192,13 @@ impl Replay {
                 biased;
                 ended = &mut work => ended,
                 () = sleep(LOOK_EVERY) => {
+                    let given_up = |why| Error::new(Class::Retry, format!("pipeline {name}"), why);
+                    if let Some(pause) = self.context.pipeline.steering.paused() {
+                        return Err(given_up(pause.reason));
+                    }
                     match self.context.health.states().remove(name) {
                         Some(PipelineState::Retrying(why)) if since.elapsed() >= self.retry_for => {
-                            return Err(Error::new(Class::Retry, format!("pipeline {name}"), why));
+                            return Err(given_up(why));
                         }
                         Some(PipelineState::Retrying(_)) => {}
                         _ => since = Instant::now(),
@@ -196,7 +209,7 @@ impl Replay {
             return match ended {
                 Ok(()) => Ok(()),
                 Err(Halt::Fatal(error)) => Err(error),
-                Err(Halt::Stopped) => Err(Error::fatal(format!("pipeline {name}"), "stopped before the end")),
+                Err(Halt::Stopped) => Err(self.stopped()),
             };
         }
     }
