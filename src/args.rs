@@ -1,9 +1,15 @@
 //! What can be typed, and nothing else: the commands resolve it.
 
+mod dlq;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::time::Duration;
+
+pub use dlq::{
+    DlqCommand, DlqDiscardArgs, DlqExportArgs, DlqListArgs, DlqReplayArgs, DlqShowArgs, Id, SelectArgs,
+};
 
 /// Turns streams of domain events into feeds, search indexes and notifications.
 #[derive(Debug, Parser)]
@@ -49,6 +55,9 @@ pub enum Command {
     /// Create, list, fill and read topics
     #[command(subcommand)]
     Topic(TopicCommand),
+    /// List, show, replay and discard dead letters
+    #[command(subcommand)]
+    Dlq(DlqCommand),
     /// Reach every broker and store and say what is wrong
     Doctor(DoctorArgs),
     /// Print a completion script for a shell

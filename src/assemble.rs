@@ -210,6 +210,18 @@ impl Systems {
         Ok(StepPart::Module { id: plan.id.as_str().into(), factory: Arc::new(factory), about })
     }
 
+    /// The first step whose answer depends on the records before: an aggregate, or one that looks back.
+    pub fn step_with_memory(&self, pipeline: &PipelinePlan) -> Result<Option<String>, Error> {
+        for step in &pipeline.steps {
+            let StepPlan::Module(plan) = step else { continue };
+            let StepPart::Module { factory, .. } = self.module(plan)? else { continue };
+            if plan.look_back.is_some() || factory.keeps_state() {
+                return Ok(Some(plan.id.clone()));
+            }
+        }
+        Ok(None)
+    }
+
     async fn lookup(&mut self, plan: &Plan, lookup: &LookupPlan) -> Result<LookupStep, Error> {
         let store: Arc<dyn Lookup> =
             match &self.answers {

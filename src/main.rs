@@ -6,6 +6,7 @@ mod commands;
 mod control;
 mod demo;
 mod http;
+mod json_bytes;
 mod offline;
 mod plan;
 mod registry;

@@ -2,6 +2,7 @@
 //!
 //! - `cli`: what each command prints and how it ends
 //! - `control`: status, pause and resume
+//! - `dlq`: dead letters shown, mended, replayed and discarded, with poison in every place of a pipeline
 //! - `demo`: the demo from start to end
 //! - `social`: a social network's events to feeds, posts, search and counters, embedded and on real servers
 //! - `modules`: modules of others, good and bad
@@ -15,6 +16,7 @@
 mod cli;
 mod control;
 mod demo;
+mod dlq;
 mod hostile;
 mod isolation;
 mod modules;

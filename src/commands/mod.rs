@@ -3,6 +3,7 @@
 mod check;
 mod completions;
 mod demo;
+mod dlq;
 mod doctor;
 mod golden;
 mod pause;
@@ -25,6 +26,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Pause(args) => pause::pause(&args).await,
         Command::Resume(args) => pause::resume(&args).await,
         Command::Topic(command) => topic::run(command).await,
+        Command::Dlq(command) => dlq::run(command).await,
         Command::Doctor(args) => doctor::run(&args).await,
         Command::Completions { shell } => completions::run(shell),
     }

@@ -77,7 +77,7 @@ impl Reporter {
     pub fn last_words(&mut self, pipelines: &BTreeMap<Arc<str>, Steering>, now_ms: i64) -> News {
         let names = pipelines.keys().cloned().collect();
         let last = self.now(&names, now_ms).into_iter().map(|(name, entry)| {
-            let held = pipelines.get(pipeline_of(&name)).is_some_and(|steering| steering.paused().is_some());
+            let held = pipelines.get(&name).is_some_and(|steering| steering.paused().is_some());
             let failed = entry.state == "failed" && !held;
             let entry = failed.then(|| json(&WorkerEntry { ended: true, ..entry }));
             (worker_key(&self.id, &name), entry)

@@ -11,7 +11,7 @@ use crate::{
     parse::parse_all,
     pipeline::pipeline,
     plan::Plan,
-    retention::{agree_on_dead_letters, check_ledgers},
+    retention::{agree_on_dead_letters, check_ledgers, note_ledgers},
     systems::{Systems, module_files},
     tables,
     topics::{indexes, topics},
@@ -123,6 +123,7 @@ fn resolve(root: &Node, base_dir: &Path, catalog: &Catalog, problems: &mut Probl
     let complete = pipelines.len() == entries.len();
     agree_on_dead_letters(&mut pipelines, &topics);
     check_ledgers(&later, &pipelines, &topics, problems);
+    note_ledgers(&later, &mut pipelines);
     later.check_index_modes(problems);
     later.check_lanes(pipelines.keys(), problems);
     let plan =

@@ -71,6 +71,7 @@ pub(crate) fn pipeline(
         dead_letters: dead_letters?,
         dead_letters_per_minute_max: letters_part.count("per_minute_max"),
         transactions,
+        remembers: None,
         send_timeout,
         drain_timeout,
         commit_interval,

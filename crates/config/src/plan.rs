@@ -81,6 +81,8 @@ pub struct PipelinePlan {
     /// Whether what a batch appends to the broker of `from`, the state of aggregates and progress are one; none: where
     /// there is such a topic or an aggregate.
     pub transactions: Option<bool>,
+    /// How long its sinks and guards remember an event: the shortest of their ledgers. None: they have none.
+    pub remembers: Option<Duration>,
     /// How long one call may take.
     pub send_timeout: Duration,
     /// How long work under way may take to end on shutdown or when a partition is taken away.

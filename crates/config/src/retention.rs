@@ -69,6 +69,16 @@ pub(crate) fn check_ledgers(
     }
 }
 
+/// Notes in each pipeline how long its events are remembered.
+pub(crate) fn note_ledgers(later: &Later, pipelines: &mut IndexMap<String, PipelinePlan>) {
+    for ledger in &later.ledgers {
+        if let Some(pipeline) = pipelines.get_mut(&ledger.pipeline) {
+            let shortest = pipeline.remembers.map_or(ledger.lives, |lives| lives.min(ledger.lives));
+            pipeline.remembers = Some(shortest);
+        }
+    }
+}
+
 /// A time span in the largest unit that gives a whole number.
 fn show(duration: Duration) -> String {
     let ms = duration.as_millis();

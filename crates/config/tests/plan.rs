@@ -52,6 +52,7 @@ fn steps_and_sinks_are_typed() {
     let LookupQuery::Members { key, page } = &lookup.query else { panic!("{:?}", lookup.query) };
     assert_eq!((key.source(), *page), ("followers:{payload.user_id}", 1000));
     assert_eq!((lookup.cache_ttl, lookup.cache_entries), (Duration::from_secs(5), 10_000));
+    assert_eq!(feed.remembers, Some(Duration::from_secs(30 * 86_400)));
     let guard = lookup.guard.as_ref().unwrap();
     assert_eq!((guard.closed_by.len(), guard.ledger), (1, Duration::from_secs(30 * 86_400)));
     let sink = &feed.sinks[0];

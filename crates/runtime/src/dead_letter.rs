@@ -61,6 +61,8 @@ pub struct DeadLetter {
     pub module: Option<ModuleAbout>,
     /// How often it was tried.
     pub attempts: u32,
+    /// How often it was replayed and failed again.
+    pub replays: u32,
     /// When it failed first, ms since 1970.
     pub first_failed_ms: i64,
     /// When it failed last, ms since 1970.
@@ -170,6 +172,9 @@ impl DeadLetterQueue {
         if let Some(sink) = &self.lane {
             fields.insert("millrace-lane", sink.to_string());
         }
+        if letter.replays > 0 {
+            fields.insert("millrace-replays", letter.replays.to_string());
+        }
         if let Some(about) = &letter.module {
             fields.insert("millrace-module", about.module.to_string());
             fields.insert("millrace-module-sha256", about.digest.to_string());
@@ -226,6 +231,7 @@ impl Failures {
                     more: Vec::new(),
                     module: module.cloned(),
                     attempts: 1,
+                    replays: 0,
                     first_failed_ms: now_ms,
                     last_failed_ms: now_ms,
                     truncated: false,

@@ -20,6 +20,7 @@ mod flow;
 mod health;
 mod ledger;
 mod letter_cap;
+mod letters;
 mod look_back;
 mod lookup;
 mod metrics;
@@ -41,6 +42,9 @@ pub use driver::{Mode, Summary, run_pipeline};
 pub use fleet::{FleetReport, run_fleet};
 pub use health::{BreakerState, Endpoint, Health, LastError, PipelineState};
 pub use ledger::GuardedLedger;
+pub use letters::{
+    Entry, Letter, LetterId, LetterLog, Outcome, RESOLVES, Replay, Replayed, Resolution, Scan, read_again,
+};
 pub use lookup::{Guard, LookupKind, LookupStep};
 pub use metrics::Metrics;
 pub use pipeline::{Limits, ModuleAbout, OnGap, Pipeline, SinkPart, StepPart};

@@ -5,9 +5,8 @@ use std::{
     io::{Write, stdout},
 };
 
-use base64::Engine;
-use bytes::Bytes;
 use millrace_core::{Class, Record, Source, SourceEvent, Start, Subscription};
+use millrace_runtime::RESOLVES;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +14,7 @@ use super::broker_of;
 use crate::{
     args::{From, TopicTailArgs},
     assemble::Systems,
+    json_bytes::to_json,
     plan,
     report::{Failure, say},
     signals::Signals,
@@ -106,25 +106,16 @@ async fn read(
 fn print(out: &mut impl Write, record: &Record, as_json: bool) -> Result<(), Failure> {
     if as_json {
         let headers: Map<String, Value> =
-            record.headers.iter().map(|h| (h.name.to_string(), bytes_json(h.value.as_ref()))).collect();
+            record.headers.iter().map(|h| (h.name.to_string(), to_json(h.value.as_ref()))).collect();
         let line = json!({
             "topic": &*record.topic, "partition": record.partition, "offset": record.offset,
-            "timestamp": record.timestamp_ms, "key": bytes_json(record.key.as_ref()),
-            "value": bytes_json(record.value.as_ref()), "headers": headers,
+            "timestamp": record.timestamp_ms, "key": to_json(record.key.as_ref()),
+            "value": to_json(record.value.as_ref()), "headers": headers,
         });
         writeln!(out, "{line}")?;
-    } else {
+    } else if record.header(RESOLVES).is_none() {
         out.write_all(record.value.as_deref().unwrap_or_default())?;
         out.write_all(b"\n")?;
     }
     Ok(())
-}
-
-/// Text where it is UTF-8, else `{"base64": …}`.
-fn bytes_json(bytes: Option<&Bytes>) -> Value {
-    match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
-        None => Value::Null,
-        Some((_, Ok(text))) => Value::from(text),
-        Some((bytes, Err(_))) => json!({ "base64": base64::engine::general_purpose::STANDARD.encode(bytes) }),
-    }
 }
