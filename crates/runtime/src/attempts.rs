@@ -8,7 +8,7 @@ use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 use crate::{
     backoff::{Backoff, Exhausted, RetryPolicy},
-    breaker::{Breaker, Permit},
+    breaker::{Breaker, Held, Permit},
     flow::{Context, Halt},
     steering::HeldBy,
 };
@@ -127,14 +127,13 @@ impl<'a> Attempts<'a> {
             );
         }
         context.stop_if_told()?;
-        // Where the breaker is open, its wait is the wait.
-        if self.target.breaker.is_tripped() {
-            return Ok(None);
-        }
+        let held = self.target.breaker.check().err();
         tokio::select! {
             biased;
             () = context.drain.cancelled() => Err(Halt::Stopped),
             () = self.budget_spent() => self.give_up(error, origin).await,
+            // The system may be back sooner than the wait is over.
+            () = over(held) => Ok(None),
             () = sleep(wait) => Ok(None),
         }
     }
@@ -181,6 +180,14 @@ impl<'a> Attempts<'a> {
                 Ok(None)
             }
         }
+    }
+}
+
+/// Waits for what holds calls back; for ever where nothing does.
+async fn over(held: Option<Held>) {
+    match held {
+        Some(held) => held.over().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -170,11 +170,6 @@ impl Breaker {
         self.lock().failures > 0
     }
 
-    /// Whether it lets only one call through, or none.
-    pub(crate) fn is_tripped(&self) -> bool {
-        self.lock().gate != Gate::Closed
-    }
-
     fn held(&self, state: &State) -> Option<Held> {
         let until = match state.gate {
             Gate::Closed => return None,

@@ -7,6 +7,7 @@ use millrace_core::{
     Answer, Call, Claim, EffectIdentity, Encoded, Error, Ledger, Message, Result, Sink, SinkId,
 };
 use millrace_runtime::{BreakerState, GuardedLedger, Health, PipelineState};
+use millrace_testkit::memory::CommitFault;
 use tokio::time::{Duration, Instant};
 
 use crate::{
@@ -138,6 +139,26 @@ async fn dead_letters_that_are_not_acknowledged_hold_their_batch() {
     pass(Duration::from_secs(60)).await;
     stage.stop(running).await;
     assert_eq!((stage.committed("p")[0], stage.dead_letters().len()), (Some(10), 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_fails_beside_an_open_breaker_does_not_spin() {
+    let stage = Stage::new(1, 10);
+    let (dead, fine, broker) = (System::new(Mood::Away), System::new(Mood::Works), breaker("broker main"));
+    let failing = stage.start(vec![stage.pipeline("q", vec![sink("q", "copy", &dead, &broker)])]);
+    pass(Duration::from_secs(60)).await;
+    stage.broker.arm_commits([CommitFault::Away; 12]);
+    let mut pipeline = stage.pipeline("p", vec![sink("p", "feeds", &fine, &breaker("store feeds"))]);
+    (pipeline.transactions, pipeline.breaker) = (true, broker.clone());
+    let before = Instant::now();
+    let running = stage.start(vec![pipeline]);
+    while stage.committed("p")[0] != Some(10) {
+        assert!(before.elapsed() < Duration::from_secs(3_600));
+        pass(Duration::from_millis(100)).await;
+    }
+    assert!(before.elapsed() > Duration::from_secs(1), "{:?}", before.elapsed());
+    stage.stop(failing).await;
+    stage.stop(running).await;
 }
 
 /// A receiver that works, behind a ledger that may not.
