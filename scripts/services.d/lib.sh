@@ -67,11 +67,12 @@ signed() {
 
 # --- processes: known by pid and start time, so that a recycled pid is never signalled
 
-started_at() { awk '{sub(/^.*\) /, ""); print $20}' "/proc/$1/stat" 2>/dev/null; }
+# Nothing for one that is dead and waits for its parent to notice.
+started_at() { awk '{sub(/^.*\) /, ""); if ($1 != "Z") print $20}' "/proc/$1/stat" 2>/dev/null; }
 pids() {
   local file pid at
   for file in "$DIR"/*.pid; do
-    [ -s "$file" ] && read -r pid at <"$file" && [ "$(started_at "$pid")" = "$at" ] && echo "$pid"
+    [ -s "$file" ] && read -r pid at <"$file" && [ -n "$at" ] && [ "$(started_at "$pid")" = "$at" ] && echo "$pid"
   done
   return 0
 }

@@ -48,7 +48,7 @@ cp -r small/log kept
 #[test]
 fn a_full_disk_is_waited_for() {
     let millrace = Millrace::new();
-    millrace.write("pipelines.yaml", likes::pipelines("disk-", 3, ""));
+    millrace.write("pipelines.yaml", likes::pipelines("disk-", 3));
     let mut lines = String::new();
     for number in 0..LIKES {
         writeln!(lines, "{}", likes::line(number)).unwrap();

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{clock, processes::send};
 
@@ -85,7 +85,7 @@ impl Laboratory {
         clock::until(
             Duration::from_secs(30),
             || format!("{} lives", server.name()),
-            || test_kill_process(pid).is_err().then_some(()),
+            || is_dead(pid).then_some(()),
         );
         clock::pause(away);
         self.start(server);
@@ -108,6 +108,12 @@ impl Drop for Laboratory {
             }
         }
     }
+}
+
+/// Gone, or waiting for its parent to notice.
+fn is_dead(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z'))
 }
 
 fn script(args: &[&str]) -> String {

@@ -12,14 +12,16 @@ pub const PIPELINE: &str = "counted";
 const COPIES: &str = "copies";
 const AUTHORS: u64 = 50;
 
-/// The pipeline; `kafka` are further settings of the broker.
-pub fn pipelines(prefix: &str, partitions: u32, kafka: &str) -> String {
+/// The pipeline.
+pub fn pipelines(prefix: &str, partitions: u32) -> String {
     format!(
         r#"version: 1
 brokers:
-  main: {{ kafka: {{ bootstrap: "${{KAFKA_BROKERS}}", group_prefix: "{prefix}", heartbeat: 200ms, session_timeout: 6s{kafka} }} }}
+  main:
+    kafka: {{ bootstrap: "${{KAFKA_BROKERS}}", group_prefix: "{prefix}", heartbeat: 200ms, session_timeout: 6s }}
+    breaker: {{ open_for: 200ms, open_for_max: 500ms }}
 stores:
-  counters: {{ redis: {{ url: "${{REDIS_URL}}" }} }}
+  counters: {{ redis: {{ url: "${{REDIS_URL}}" }}, breaker: {{ open_for: 200ms, open_for_max: 500ms }} }}
 topics:
   {prefix}{TOPIC}: {{ broker: main, partitions: {partitions} }}
   {prefix}{COPIES}: {{ broker: main, partitions: {partitions} }}

@@ -16,9 +16,23 @@ const PARTITIONS: u32 = 6;
 /// What the pipeline may hold by its defaults: fetched ahead, and per partition queue, batch and results.
 const HELD_BYTES_MAX: u64 = (32 + PARTITIONS as u64 * (4 + 1 + 4)) << 20;
 
+/// States of a breaker, as metrics have them.
+const CLOSED: f64 = 0.0;
+const OPEN: f64 = 2.0;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The breaker that is furthest from closed.
+fn breaker(process: &Process) -> f64 {
+    let metrics = process.metrics();
+    metrics
+        .iter()
+        .flat_map(|m| m.of("millrace_breaker_state"))
+        .fold(CLOSED, |worst, (_, state)| worst.max(state))
+}
+
 #[test]
 fn redis_may_be_away_while_events_come() {
-    let stage = Stage::with("outage", |prefix| likes::pipelines(prefix, PARTITIONS, ""));
+    let stage = Stage::with("outage", |prefix| likes::pipelines(prefix, PARTITIONS));
     let away = Duration::from_secs(if faults(0) > 0 { 60 } else { 8 });
     let (enough, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     let topic = stage.topic(likes::TOPIC);
@@ -43,10 +57,13 @@ fn redis_may_be_away_while_events_come() {
         });
         clock::pause(Duration::from_secs(3));
         let before = process.memory_peak_bytes();
-        stage.lab.kill(Server::Redis, away);
+        let outage = scope.spawn(|| stage.lab.kill(Server::Redis, away));
+        let opened = clock::within(PATIENCE, || Some(breaker(&process)).filter(|state| *state == OPEN));
+        outage.join().expect("redis is back");
         let after = process.memory_peak_bytes();
         clock::pause(Duration::from_secs(2));
         enough.store(true, Ordering::Relaxed);
+        assert!(opened.is_some(), "no breaker opened:\n{}", process.last_words());
         writing.join().expect("everything was read");
         say(&format!(
             "Redis away for {} s: memory peak {} MiB before, {} MiB after",
@@ -60,6 +77,7 @@ fn redis_may_be_away_while_events_come() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     stage.drained(&[(likes::TOPIC, likes::PIPELINE)], || process.last_words());
+    assert_eq!(breaker(&process), CLOSED);
     assert!(process.ended().is_none(), "{}", process.last_words());
     let (status, log) = process.stop();
     assert!(status.success(), "{log}");

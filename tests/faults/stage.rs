@@ -152,5 +152,8 @@ fn pipelines(prefix: &str) -> String {
     let topics =
         format!("\ntopics:\n  {prefix}{COPIES}: {{ broker: main, partitions: 6, retention: 168h }}\n");
     let text = format!("{}{copies}", prefixed(prefix));
-    text.replace("\ntopics:\n", &topics).replace("    to:\n", waits)
+    let breaker = " }, breaker: { open_for: 200ms, open_for_max: 500ms } }\n";
+    let (systems, rest) = text.split_once("\ntopics:\n").expect("topics");
+    let text = format!("{}{topics}{rest}", systems.replace(" } }\n", breaker));
+    text.replace("    to:\n", waits)
 }

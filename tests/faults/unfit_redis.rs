@@ -41,7 +41,7 @@ impl Drop for Setting {
 
 #[test]
 fn a_redis_that_evicts_is_found_out() {
-    let stage = Stage::with("evicts", |prefix| likes::pipelines(prefix, 1, ""));
+    let stage = Stage::with("evicts", |prefix| likes::pipelines(prefix, 1));
     let _evicts = Setting::change(&stage, "maxmemory-policy", "noeviction", "allkeys-lru");
     let ran = stage.millrace.run(&["doctor"]);
     assert_eq!(ran.code, Some(3), "{ran:#?}");
@@ -50,7 +50,7 @@ fn a_redis_that_evicts_is_found_out() {
 
 #[test]
 fn a_redis_that_is_full_is_waited_for() {
-    let stage = Stage::with("full", |prefix| likes::pipelines(prefix, 3, ""));
+    let stage = Stage::with("full", |prefix| likes::pipelines(prefix, 3));
     let full = Setting::change(&stage, "maxmemory", "1gb", "1");
     let events: Vec<Event> = (0..1_000)
         .map(|number| Event { topic: likes::TOPIC, key: likes::author(number), line: likes::line(number) })
