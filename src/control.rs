@@ -175,7 +175,7 @@ impl Station {
         for (name, steering) in &*lock(&self.pipelines) {
             match pause_on(board, name) {
                 Some(entry) if held.insert(name.clone()) => {
-                    steering.pause(pause_of(&entry, self.clock.now_ms()))
+                    steering.pause(pause_of(&entry, self.clock.now_ms()));
                 }
                 None if held.remove(name) => steering.resume(),
                 Some(_) | None => {}

@@ -43,14 +43,14 @@ fn id_of(json: &str) -> String {
 }
 
 /// Answers every request with 200 and tells its body.
-fn receive(listener: TcpListener, bodies: mpsc::Sender<String>) {
+fn receive(listener: &TcpListener, bodies: &mpsc::SyncSender<String>) {
     for stream in listener.incoming() {
         let (stream, bodies) = (stream.unwrap(), bodies.clone());
         thread::spawn(move || answer(&stream, &bodies));
     }
 }
 
-fn answer(mut stream: &TcpStream, bodies: &mpsc::Sender<String>) {
+fn answer(mut stream: &TcpStream, bodies: &mpsc::SyncSender<String>) {
     let mut reader = BufReader::new(stream);
     loop {
         let mut length = 0;
@@ -87,7 +87,7 @@ fn a_dead_receiver_stops_no_other_sink_and_misses_nothing() {
 
     let run = ["run", "--embedded", "--listen", "off"];
     let mut child = millrace.command(&run).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let (lines_in, lines) = mpsc::channel();
+    let (lines_in, lines) = mpsc::sync_channel(2 * EVENTS);
     let stdout = BufReader::new(child.stdout.take().unwrap());
     thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| lines_in.send(line)));
     let shown: BTreeSet<String> =
@@ -97,9 +97,9 @@ fn a_dead_receiver_stops_no_other_sink_and_misses_nothing() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 
-    let (bodies_in, bodies) = mpsc::channel();
+    let (bodies_in, bodies) = mpsc::sync_channel(2 * EVENTS);
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
-    thread::spawn(move || receive(listener, bodies_in));
+    thread::spawn(move || receive(&listener, &bodies_in));
     let ran = millrace.ok(&["run", "--until-end", "--embedded", "--listen", "off"]);
     assert_eq!(ran.stdout, "", "the main lane was done");
     assert!(ran.stderr.contains("p/hook: 300 records"), "{ran:#?}");

@@ -26,7 +26,7 @@ impl Kafka {
         let names: Vec<&str> = metadata
             .topics()
             .iter()
-            .map(|topic| topic.name())
+            .map(rdkafka::metadata::MetadataTopic::name)
             .filter(|name| !name.starts_with("__"))
             .collect();
         let admin: AdminClient<DefaultClientContext> = self.config().create().expect("a client");

@@ -110,11 +110,14 @@ fn failed(calls: &[Call], error: impl Fn() -> Error) -> Vec<Answer> {
 
 /// What the answers say of the system: it has failed when no call had any other answer than Retry.
 fn failure(answers: &[Answer]) -> Option<&Error> {
-    let retry = |answer| match answer {
-        &Answer::Failed(ref error) if error.class() == Class::Retry => Some(error),
-        _ => None,
-    };
-    answers.iter().map(retry).collect::<Option<Vec<_>>>()?.first().copied()
+    answers.iter().map(of_retry).collect::<Option<Vec<_>>>()?.first().copied()
+}
+
+fn of_retry(answer: &Answer) -> Option<&Error> {
+    match answer {
+        Answer::Failed(error) if error.class() == Class::Retry => Some(error),
+        Answer::Done | Answer::Failed(_) => None,
+    }
 }
 
 /// What is left to do, in order. A rejected call of several ops comes again op by op.

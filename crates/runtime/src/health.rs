@@ -58,6 +58,9 @@ pub(crate) enum Trier {
     Worker(i32),
 }
 
+/// Why each of them does, by pipeline.
+type Troubles = BTreeMap<(Arc<str>, Trier), String>;
+
 /// How a circuit breaker stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
@@ -111,7 +114,7 @@ pub struct LastError {
 pub struct Health {
     pipelines: Arc<Mutex<BTreeMap<Arc<str>, PipelineState>>>,
     pauses: Arc<Mutex<BTreeMap<Arc<str>, Pause>>>,
-    troubles: Arc<Mutex<BTreeMap<(Arc<str>, Trier), String>>>,
+    troubles: Arc<Mutex<Troubles>>,
     endpoints: Arc<Mutex<BTreeMap<Arc<str>, Endpoint>>>,
     last_errors: Arc<Mutex<BTreeMap<Arc<str>, LastError>>>,
 }

@@ -35,7 +35,7 @@ enum Found {
 
 impl SimSource {
     pub(super) fn open(log: &Log, process: &Process, subscription: &Subscription, info: &TopicInfo) -> Self {
-        let member = Member::new(log, process, &subscription);
+        let member = Member::new(log, process, subscription);
         if member.shared {
             tokio::spawn(member.clone().live());
         } else {
