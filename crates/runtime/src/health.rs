@@ -212,12 +212,12 @@ mod tests {
         health.set(&name, PipelineState::Running);
         health.retrying(&name, Trier::Source, "no broker".into());
         health.retrying(&name, Trier::Worker(1), "no store".into());
+        assert_eq!(state(), PipelineState::Retrying("no broker".into()));
+        health.recovered(&name, Trier::Source);
         health.recovered(&name, Trier::Worker(2));
         assert_eq!(state(), PipelineState::Retrying("no store".into()));
-        health.recovered(&name, Trier::Worker(1));
-        assert_eq!(state(), PipelineState::Retrying("no broker".into()));
         assert!(!health.ready());
-        health.recovered(&name, Trier::Source);
+        health.recovered(&name, Trier::Worker(1));
         assert!(health.ready());
         health.retrying(&name, Trier::Worker(1), "no store".into());
         health.set(&name, PipelineState::Stopped);
