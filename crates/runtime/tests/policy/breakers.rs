@@ -29,9 +29,9 @@ async fn a_dead_sink_is_left_alone_and_drained_in_order_when_it_is_back() {
     let calls = system.calls();
     assert!((5..=14).contains(&calls), "{calls} calls within a minute");
     assert_eq!(state(&stage.health, "store feeds"), BreakerState::Open);
-    let state = &stage.health.states()["p"];
-    assert!(matches!(state, PipelineState::Retrying(_)), "{state:?}");
-    let why = state.reason().unwrap();
+    let now = &stage.health.states()["p"];
+    assert!(matches!(now, PipelineState::Retrying(_)), "{now:?}");
+    let why = now.reason().unwrap();
     assert!(why.ends_with("double: away"), "{why}");
     let last = &stage.health.last_errors()["p"];
     assert_eq!(
@@ -73,9 +73,9 @@ async fn pipelines_share_the_breaker_of_a_system() {
     let waiting = stage.start(vec![stage.pipeline("q", vec![sink("q", "feeds", &idle, &guard)])]);
     pass(Duration::from_millis(100)).await;
     assert_eq!(idle.calls(), 0);
-    let state = &stage.health.states()["q"];
-    assert!(matches!(state, PipelineState::Retrying(_)), "{state:?}");
-    let why = state.reason().unwrap();
+    let now = &stage.health.states()["q"];
+    assert!(matches!(now, PipelineState::Retrying(_)), "{now:?}");
+    let why = now.reason().unwrap();
     assert_eq!(why, "store feeds: is not called for a while, it failed last by: double: away");
     dead.turn(Mood::Works);
     idle.wait_for(10).await;
