@@ -147,16 +147,21 @@ async fn dead_letters_that_are_not_acknowledged_hold_their_batch() {
 
 #[tokio::test(start_paused = true)]
 async fn a_commit_that_fails_beside_an_open_breaker_does_not_spin() {
-    let stage = Stage::new(1, 10);
+    let stage = Stage::new(1, 0);
     let (dead, fine, broker) = (System::new(Mood::Away), System::new(Mood::Works), breaker("broker main"));
-    let failing = stage.start(vec![stage.pipeline("q", vec![sink("q", "copy", &dead, &broker)])]);
-    pass(Duration::from_secs(60)).await;
-    stage.broker.arm_commits([CommitFault::Away; 12]);
     let mut pipeline = stage.pipeline("p", vec![sink("p", "feeds", &fine, &breaker("store feeds"))]);
     (pipeline.transactions, pipeline.breaker) = (true, broker.clone());
-    let before = Instant::now();
     let running = stage.start(vec![pipeline]);
-    while stage.committed("p")[0] != Some(10) {
+    let failing = stage.start(vec![stage.pipeline("q", vec![sink("q", "copy", &dead, &broker)])]);
+    pass(Duration::from_secs(1)).await;
+    stage.append(0, 0..10);
+    pass(Duration::from_secs(60)).await;
+    assert_eq!(state(&stage.health, "broker main"), BreakerState::Open);
+    assert_eq!(stage.committed("p")[0], Some(10));
+    stage.broker.arm_commits([CommitFault::Away; 12]);
+    stage.append(0, 10..20);
+    let before = Instant::now();
+    while stage.committed("p")[0] != Some(20) {
         assert!(before.elapsed() < Duration::from_secs(3_600));
         pass(Duration::from_millis(100)).await;
     }
