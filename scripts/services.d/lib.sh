@@ -67,8 +67,8 @@ signed() {
 
 # --- processes: known by pid and start time, so that a recycled pid is never signalled
 
-# Nothing for one that is dead and waits for its parent to notice.
-started_at() { awk '{sub(/^.*\) /, ""); if ($1 != "Z") print $20}' "/proc/$1/stat" 2>/dev/null; }
+# Nothing for one that is dead with all its threads, and waits for its parent to notice.
+started_at() { awk '{sub(/^.*\) /, ""); if ($1 != "Z" || $18 > 1) print $20}' "/proc/$1/stat" 2>/dev/null; }
 pids() {
   local file pid at
   for file in "$DIR"/*.pid; do

@@ -110,10 +110,13 @@ impl Drop for Laboratory {
     }
 }
 
-/// Gone, or waiting for its parent to notice.
+/// Gone, or dead with all its threads and waiting for its parent to notice.
 fn is_dead(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-    stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z'))
+    let fields: Vec<&str> =
+        stat.rsplit_once(") ").map_or_else(Vec::new, |(_, rest)| rest.split(' ').collect());
+    let (state, threads) = (fields.first(), fields.get(17));
+    state.is_none_or(|state| *state == "Z" && threads.is_some_and(|count| ["0", "1"].contains(count)))
 }
 
 fn script(args: &[&str]) -> String {
