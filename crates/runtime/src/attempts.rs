@@ -13,6 +13,10 @@ use crate::{
     steering::HeldBy,
 };
 
+/// How much later than others he asks again whose call has just failed: one whose calls always fail must not take
+/// every trial of a system that others could use.
+const TURN: Duration = Duration::from_millis(100);
+
 /// What is called, from where.
 #[derive(Clone, Copy)]
 pub(crate) struct Target<'a> {
@@ -133,7 +137,7 @@ impl<'a> Attempts<'a> {
             () = context.drain.cancelled() => Err(Halt::Stopped),
             () = self.budget_spent() => self.give_up(error, origin).await,
             // The system may be back sooner than the wait is over.
-            () = over(held) => Ok(None),
+            () = behind_others(held) => Ok(None),
             () = sleep(wait) => Ok(None),
         }
     }
@@ -183,10 +187,13 @@ impl<'a> Attempts<'a> {
     }
 }
 
-/// Waits for what holds calls back; for ever where nothing does.
-async fn over(held: Option<Held>) {
+/// Waits for what holds calls back, and lets those go first who wait for it too; for ever where nothing does.
+async fn behind_others(held: Option<Held>) {
     match held {
-        Some(held) => held.over().await,
+        Some(held) => {
+            held.over().await;
+            sleep(TURN).await;
+        }
         None => std::future::pending().await,
     }
 }

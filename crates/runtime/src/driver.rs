@@ -102,7 +102,10 @@ async fn start(
         let opened = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(None),
-            opened = open(pipeline, mode) => opened,
+            opened = async {
+                admitted(pipeline, health).await;
+                open(pipeline, mode).await
+            } => opened,
         };
         match opened {
             Ok(opened) => return Ok(Some(opened)),
@@ -118,6 +121,14 @@ async fn start(
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Waits in turn for the systems that are not called at the moment.
+async fn admitted(pipeline: &Pipeline, health: &Health) {
+    while let Some(held) = pipeline.breakers().find_map(|breaker| breaker.check().err()) {
+        health.retrying(&pipeline.name, Trier::Start, held.error().chain());
+        held.over().await;
     }
 }
 
