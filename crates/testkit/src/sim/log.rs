@@ -51,12 +51,19 @@ pub(super) struct Partition {
 }
 
 impl Topic {
-    fn judge(&self, bytes: usize) -> Result<()> {
-        if bytes <= self.spec.record_bytes_max {
-            return Ok(());
+    fn judge(&self, record: &NewRecord) -> Result<()> {
+        let TopicSpec { name, record_bytes_max, compact, .. } = &self.spec;
+        let bytes = record.key.as_ref().map_or(0, Bytes::len) + record.value.as_ref().map_or(0, Bytes::len);
+        if bytes > *record_bytes_max {
+            return Err(Error::reject("log", format!("a record of {bytes} bytes is too large for '{name}'")));
         }
-        let why = format!("a record of {bytes} bytes is too large for '{}'", self.spec.name);
-        Err(Error::reject("log", why))
+        if *compact && record.key.is_none() {
+            return Err(Error::reject(
+                "log",
+                format!("'{name}' is compacted and takes records with a key only"),
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -105,10 +112,10 @@ impl Log {
         Ok(position)
     }
 
-    /// Whether a topic takes a record of this size.
-    pub(super) fn judge(&self, topic: &str, bytes: usize) -> Result<()> {
+    /// Whether a topic takes this record.
+    pub(super) fn judge(&self, topic: &str, record: &NewRecord) -> Result<()> {
         let state = self.lock();
-        state.topics.get(topic).ok_or_else(|| unknown(topic))?.judge(bytes)
+        state.topics.get(topic).ok_or_else(|| unknown(topic))?.judge(record)
     }
 
     /// A transaction, all of it or nothing.
@@ -135,13 +142,7 @@ impl Log {
 
     fn add(&self, state: &mut State, topic: &str, new: NewRecord) -> Result<Position> {
         let log = state.topics.get_mut(topic).ok_or_else(|| unknown(topic))?;
-        log.judge(new.key.as_ref().map_or(0, Bytes::len) + new.value.as_ref().map_or(0, Bytes::len))?;
-        if log.spec.compact && new.key.is_none() {
-            return Err(Error::reject(
-                "log",
-                format!("'{topic}' is compacted and takes records with a key only"),
-            ));
-        }
+        log.judge(&new)?;
         let by_key = |key: &Bytes| i32::try_from(partition_for_key(key, log.spec.partitions)).unwrap_or(0);
         let spread = || i32::try_from(self.shared.world.index(log.partitions.len())).unwrap_or(0);
         let partition = new.partition.or_else(|| new.key.as_ref().map(by_key)).unwrap_or_else(spread);

@@ -5,7 +5,6 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use millrace_core::{CommitOutcome, Error, Lease, NewRecord, Result, States, Transactor};
 
 use super::{
@@ -68,11 +67,8 @@ impl Transactor for SimTransactor {
 
     async fn send(&self, topic: &str, records: Vec<NewRecord>) -> Vec<Result<()>> {
         let name = topic.to_owned();
-        let size = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
-        let sizes: Vec<usize> =
-            records.iter().map(|record| size(&record.key) + size(&record.value)).collect();
-        let judge =
-            move |log: &Log, _: &str| sizes.into_iter().map(|bytes| log.judge(&name, bytes)).collect();
+        let copy = records.clone();
+        let judge = move |log: &Log, _: &str| copy.iter().map(|record| log.judge(&name, record)).collect();
         let answers: Vec<Result<()>> = match self.ask("send", judge).await {
             Ok(answers) => answers,
             Err(error) => {
