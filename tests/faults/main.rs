@@ -10,7 +10,7 @@
 //! - `unfit_redis`: a Redis that evicts, and one that is full
 //!
 //! Servers that are harmed are those of `scripts/laboratory`, one test at a time. `MILLRACE_FAULTS=50` makes the short
-//! forms, which CI runs, long ones, and `MILLRACE_FAULTS_SEED` chooses another schedule.
+//! forms long ones, and `MILLRACE_FAULTS_SEED` chooses another schedule.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 mod busy_search;
