@@ -17,6 +17,10 @@ use millrace_embedded::{EmbeddedBroker, EmbeddedSettings};
 use rusqlite::Connection;
 use tokio::time::{Duration, timeout};
 
+use self::support::folder_with;
+
+mod support;
+
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn broker(folder: &Path) -> EmbeddedBroker {
@@ -133,11 +137,8 @@ async fn without_its_views_a_folder_is_read_from_the_beginning() {
     let mut source = first.subscribe(group("t")).await.expect("a source");
     read_to_end(&mut *source).await;
     source.control().commit(&[(zero("t"), 5)]).await.expect("committed");
-    drop((source, first));
-    for file in ["views.db", "views.db-wal", "views.db-shm"] {
-        let _ = std::fs::remove_file(folder.path().join(file));
-    }
-    let second = broker(folder.path());
+    let other = folder_with("log.db", folder.path());
+    let second = broker(other.path());
     assert_eq!(second.admin().progress("g", "t").await.expect("progress"), BTreeMap::new());
     let mut source = second.subscribe(group("t")).await.expect("a source");
     assert_eq!(read_to_end(&mut *source).await, [0, 1, 2, 3, 4]);
@@ -152,11 +153,8 @@ async fn progress_of_another_log_is_refused() {
     append(&first, "t", numbers(0..5)).await;
     let source = first.subscribe(group("t")).await.expect("a source");
     source.control().commit(&[(zero("t"), 5)]).await.expect("committed");
-    drop((source, first));
-    for file in ["log.db", "log.db-wal", "log.db-shm"] {
-        let _ = std::fs::remove_file(folder.path().join(file));
-    }
-    let second = broker(folder.path());
+    let other = folder_with("views.db", folder.path());
+    let second = broker(other.path());
     second.admin().create_topic(&spec("t")).await.expect("created");
     append(&second, "t", numbers(0..50)).await;
     let error = second.subscribe(group("t")).await.err().expect("refused");

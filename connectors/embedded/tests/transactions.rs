@@ -11,6 +11,10 @@ use millrace_testkit::transaction_suite::{self, Rig};
 use rusqlite::Connection;
 use tokio::time::{Duration, timeout};
 
+use self::support::folder_with;
+
+mod support;
+
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn broker(folder: &Path) -> EmbeddedBroker {
@@ -131,10 +135,8 @@ async fn views_built_anew_do_not_repeat_outputs() {
     append(&*transactor, 0..9, "a").await;
     commit(&*transactor, 9, "9").await;
     drop((source, transactor, first));
-    for file in ["views.db", "views.db-wal", "views.db-shm"] {
-        drop(std::fs::remove_file(folder.path().join(file)));
-    }
-    let second = broker(folder.path());
+    let other = folder_with("log.db", folder.path());
+    let second = broker(other.path());
     let (_source, transactor, start, states) = worker(&second).await;
     assert_eq!((start, states), (0, States::new()));
     append(&*transactor, 0..9, "b").await;
