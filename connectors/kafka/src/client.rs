@@ -140,7 +140,13 @@ impl Clients {
             .set("message.timeout.ms", ms(delivery_timeout))
             .set("request.timeout.ms", ms(options.request_timeout.min(delivery_timeout)))
             // Records come many at a time, and a commit waits for them.
-            .set("linger.ms", "0");
+            .set("linger.ms", "0")
+            // A commit is answered before the cluster has ended its transaction; what begins the next one is refused
+            // for these few milliseconds, and asked again after this wait, which doubles from try to try.
+            .set("retry.backoff.ms", "2")
+            .set("retry.backoff.max.ms", "1000")
+            // Follows the backoff where it is not set; a leader that moves takes longer than a transaction.
+            .set("topic.metadata.refresh.fast.interval.ms", "100");
         config
     }
 
@@ -244,6 +250,17 @@ mod tests {
         short.consumer(Some("g"), 1 << 20).create::<BaseConsumer>().unwrap();
         let quick = clients(&[("transaction_timeout", "1s"), ("delivery_timeout", "1m")]);
         quick.transactional_producer("g/t/0", 1).create::<BaseProducer>().unwrap();
+    }
+
+    #[test]
+    fn a_transaction_begins_soon_after_the_last_one_and_failures_are_still_waited_for() {
+        let config = clients(&[]).transactional_producer("g/t/0", BATCH_BYTES_MAX);
+        let native = config.create_native_config().unwrap();
+        let milliseconds = |name: &str| native.get(name).unwrap().parse::<u64>().unwrap();
+        assert!(milliseconds("retry.backoff.ms") <= 5, "every transaction but the first waits so long");
+        assert!(milliseconds("retry.backoff.max.ms") >= 1_000);
+        assert!(milliseconds("topic.metadata.refresh.fast.interval.ms") >= 100);
+        assert_eq!(milliseconds("linger.ms"), 0);
     }
 
     #[test]

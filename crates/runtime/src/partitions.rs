@@ -40,6 +40,16 @@ struct State {
     in_work_bytes: usize,
 }
 
+impl State {
+    fn pop(&mut self) -> Option<Work> {
+        let work = self.work.pop_front()?;
+        let bytes = work.size_bytes();
+        self.queued_bytes -= bytes;
+        self.in_work_bytes += bytes;
+        Some(work)
+    }
+}
+
 impl Queue {
     pub(crate) fn push(&self, work: Work) {
         {
@@ -63,23 +73,23 @@ impl Queue {
         }
     }
 
-    pub(crate) fn try_pop(&self) -> Option<Work> {
-        let mut state = self.lock();
-        let work = state.work.pop_front()?;
-        let bytes = work.size_bytes();
-        state.queued_bytes -= bytes;
-        state.in_work_bytes += bytes;
-        Some(work)
+    fn try_pop(&self) -> Option<Work> {
+        self.lock().pop()
     }
 
-    /// The next work, if it is a batch of at most `bytes_max` bytes.
+    /// The next batch, if it has at most `bytes_max` bytes. A mark before it is left out: it lies below the batch,
+    /// so whoever has done the batch has come further. Were it a border, a source that catches up after every record
+    /// would keep batches at one record, however many wait.
     pub(crate) fn try_pop_batch(&self, bytes_max: usize) -> Option<Batch> {
-        let fits = matches!(self.lock().work.front(), Some(Work::Batch(b)) if b.size_bytes() <= bytes_max);
+        let mut state = self.lock();
+        // Never two: a newer mark takes the place of the last.
+        let marks = usize::from(matches!(state.work.front(), Some(Work::Mark(_))));
+        let fits = matches!(state.work.get(marks), Some(Work::Batch(b)) if b.size_bytes() <= bytes_max);
         if !fits {
             return None;
         }
-        // The worker is the only one who pops, so the front is still the same.
-        match self.try_pop() {
+        state.work.drain(..marks);
+        match state.pop() {
             Some(Work::Batch(batch)) => Some(batch),
             _ => None,
         }
@@ -103,5 +113,61 @@ impl Queue {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("invariant: nobody panics while holding a queue's lock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use millrace_core::Record;
+
+    use super::*;
+
+    fn batch(offset: i64) -> Work {
+        let record = Record {
+            topic: "t".into(),
+            partition: 0,
+            offset,
+            timestamp_ms: 0,
+            key: None,
+            value: Some("12345".into()),
+            headers: Arc::new([]),
+        };
+        Work::Batch(Batch { topic: "t".into(), partition: 0, records: vec![record] })
+    }
+
+    fn popped(queue: &Queue, bytes_max: usize) -> Option<i64> {
+        queue.try_pop_batch(bytes_max).map(|batch| batch.next_offset())
+    }
+
+    #[test]
+    fn a_mark_between_batches_does_not_part_them() {
+        let queue = Queue::default();
+        for offset in 0..3 {
+            queue.push(batch(offset));
+            queue.push(Work::Mark(offset + 1));
+        }
+        assert!(matches!(queue.try_pop(), Some(Work::Batch(_))));
+        assert_eq!((popped(&queue, 1_000), popped(&queue, 1_000)), (Some(2), Some(3)));
+        assert_eq!(queue.queued_bytes(), 0);
+        assert_eq!(popped(&queue, 1_000), None);
+        assert!(matches!(queue.try_pop(), Some(Work::Mark(3))), "no batch says what the last mark does");
+        assert!(queue.try_pop().is_none());
+    }
+
+    #[test]
+    fn a_mark_stays_where_the_batch_behind_it_is_not_taken() {
+        let queue = Queue::default();
+        queue.push(Work::Mark(4));
+        queue.push(Work::Mark(7));
+        assert_eq!(popped(&queue, 1_000), None);
+        queue.push(batch(7));
+        let held = queue.held_bytes();
+        assert_eq!(popped(&queue, held - 1), None);
+        assert!(matches!(queue.try_pop(), Some(Work::Mark(7))), "progress that waits for no batch");
+        assert_eq!(popped(&queue, held), Some(8));
+        queue.done();
+        assert_eq!(queue.held_bytes(), 0);
     }
 }

@@ -21,6 +21,8 @@ use crate::{
 
 /// Where retries of a commit are counted.
 const PLACE: &str = "commit";
+/// Where those of taking up states are.
+const RESTORE: &str = "restore";
 
 /// A worker's transactions, one after the other.
 pub(crate) struct Transactions<'a> {
@@ -66,14 +68,8 @@ impl<'a> Transactions<'a> {
         let joined: Arc<dyn Transactor> = transactor.clone();
         let pipeline = Arc::new(worker.context.pipeline.within(&joined));
         let context = Context { pipeline, ..worker.context.clone() };
-        let mut attempts = worker.context.broker_attempts(&PLACE);
-        let states = loop {
-            context.wait_for_lease().await?;
-            match transactor.restore().await {
-                Ok(states) => break states,
-                Err(error) => attempts.failed_or_halt(error).await?,
-            }
-        };
+        let mut attempts = worker.context.broker_attempts(&RESTORE);
+        let states = attempts.call(None, || transactor.restore()).await?.map_err(Halt::Fatal)?;
         let committed = worker.start;
         Ok(Transactions { worker, transactor, context, states, committed, behind: None })
     }

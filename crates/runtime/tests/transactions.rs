@@ -79,6 +79,16 @@ impl Step for Distinct {
     }
 }
 
+/// Passes all, and notes how many came at a time.
+struct Sizes(Arc<Mutex<Vec<usize>>>);
+
+impl Step for Sizes {
+    fn apply(&mut self, batch: Vec<Message>) -> Result<Outcome> {
+        self.0.lock().unwrap().push(batch.len());
+        Ok(Outcome { passed: batch, ..Outcome::default() })
+    }
+}
+
 struct Make<F>(F);
 
 impl<F: Fn() -> Box<dyn Step> + Send + Sync> StepFactory for Make<F> {
@@ -255,4 +265,39 @@ async fn a_topic_elsewhere_is_written_beside_the_transaction() {
     let (metrics, health, shutdown) = (Metrics::new(), Health::default(), CancellationToken::new());
     run_pipeline(Arc::new(pipeline), Mode::UntilEnd, metrics, health, clock, shutdown).await.unwrap();
     assert_eq!(elsewhere.records("out").len(), 4, "at least once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_during_a_transaction_is_the_next_one_although_each_record_was_the_last() {
+    let bench = Bench::new(["1"]).await;
+    let sizes = Arc::new(Mutex::new(Vec::new()));
+    let seen = sizes.clone();
+    let mut pipeline = bench.pipeline(step(move || Box::new(Sizes(seen.clone()))));
+    pipeline.limits.batch_records_max = 100;
+    bench.beside.arm("1", Fault::Hang(1));
+    let (metrics, health, shutdown) = (Metrics::new(), Health::default(), CancellationToken::new());
+    let clock = Clock::fixed(1_800_000_000_000);
+    let running = run_pipeline(Arc::new(pipeline), Mode::Forever, metrics, health, clock, shutdown.clone());
+    let running = tokio::spawn(running);
+    for number in ["2", "3", "4", "5", "6", "7", "8", "9"] {
+        // Time goes on when everything waits: the last record was read, and so was the topic's end behind it.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        bench.broker.append("in", 0, [number]);
+    }
+    bench.beside.wait_for(9).await;
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+    assert_eq!(sizes.lock().unwrap().as_slice(), [1, 8]);
+    assert_eq!(bench.values("out"), ["1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    assert_eq!(bench.committed(), Some(9));
+}
+
+#[tokio::test(start_paused = true)]
+async fn states_are_asked_for_again_where_no_answer_comes() {
+    let bench = Bench::new(["1", "2"]).await;
+    bench.run(sum()).await.unwrap();
+    bench.broker.append("in", 0, ["3"]);
+    bench.broker.silence_restores(2);
+    bench.run(sum()).await.unwrap();
+    assert_eq!(bench.values("out"), ["1", "3", "6"]);
 }

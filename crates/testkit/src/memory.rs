@@ -44,6 +44,8 @@ struct State {
     /// How many transactors an owner has had.
     epochs: HashMap<Owner, u64>,
     commit_faults: VecDeque<CommitFault>,
+    /// How many restores are not answered.
+    silent_restores: u32,
     /// Whose last commit was carried out without saying so.
     silent: HashSet<Owner>,
     /// By group.
@@ -119,6 +121,11 @@ impl MemoryBroker {
         partition.next = partition.next.max(before);
     }
 
+    /// The next restores, so many, are never answered.
+    pub fn silence_restores(&self, count: u32) {
+        self.lock().silent_restores = count;
+    }
+
     /// What becomes of the next commits of transactions, in order.
     pub fn arm_commits(&self, faults: impl IntoIterator<Item = CommitFault>) {
         self.lock().commit_faults.extend(faults);
@@ -168,6 +175,13 @@ impl MemoryBroker {
 }
 
 impl State {
+    /// Whether the restore at hand is one that is not answered.
+    fn is_restore_silent(&mut self) -> bool {
+        let is_silent = self.silent_restores > 0;
+        self.silent_restores = self.silent_restores.saturating_sub(1);
+        is_silent
+    }
+
     fn judge(&self, name: &str, new: &NewRecord) -> Result<()> {
         let spec = &self.topics.get(name).ok_or_else(|| unknown(name))?.spec;
         if new.value.as_ref().map_or(0, Bytes::len) > spec.record_bytes_max {

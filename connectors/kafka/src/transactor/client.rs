@@ -1,6 +1,6 @@
 //! A transactional client of librdkafka: what it is told and what it answers. All calls block the thread.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use millrace_core::{NewRecord, Position};
 use rdkafka::{
@@ -34,6 +34,8 @@ impl From<KafkaError> for Refused {
 /// What became of the records of a transaction.
 #[derive(Default)]
 struct Answers {
+    /// Records handed to librdkafka and not answered.
+    under_way: usize,
     failure: Option<Refused>,
     /// Where those records were appended that somebody wants to know of, by their place.
     positions: Vec<(usize, Position)>,
@@ -48,11 +50,21 @@ fn opaque(place: usize, located: bool) -> usize {
 struct TransactionContext {
     listener: Listener,
     answers: Mutex<Answers>,
+    /// Told when none is under way any more.
+    all_answered: Condvar,
 }
 
 impl TransactionContext {
-    fn note(&self, note: impl FnOnce(&mut Answers)) {
-        note(&mut self.answers.lock().unwrap_or_else(PoisonError::into_inner));
+    fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no record is under way, or the time is over. librdkafka's own flush polls for answers beside the
+    /// thread that gets them, and so notices the last one up to a tenth of a second late.
+    fn wait(&self, patience: Duration) -> MutexGuard<'_, Answers> {
+        let under_way = |answers: &mut Answers| answers.under_way > 0;
+        let waited = self.all_answered.wait_timeout_while(self.answers(), patience, under_way);
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
@@ -71,7 +83,9 @@ impl ProducerContext for TransactionContext {
 
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
         let place = opaque >> 1;
-        self.note(|answers| match result {
+        let mut answers = self.answers();
+        answers.under_way -= 1;
+        match result {
             Ok(message) if opaque & 1 == 1 => {
                 let position = Position { partition: message.partition(), offset: message.offset() };
                 answers.positions.push((place, position));
@@ -81,7 +95,10 @@ impl ProducerContext for TransactionContext {
                 let record = Some((message.topic().to_owned(), place));
                 answers.failure.get_or_insert(Refused { error: error.clone(), record });
             }
-        });
+        }
+        if answers.under_way == 0 {
+            self.all_answered.notify_all();
+        }
     }
 }
 
@@ -104,7 +121,10 @@ impl Client {
     }
 
     pub fn begin(&self) -> KafkaResult<()> {
-        self.producer.client().context().note(|answers| *answers = Answers::default());
+        let mut answers = self.context().answers();
+        answers.failure = None;
+        answers.positions.clear();
+        drop(answers);
         self.producer.begin_transaction()
     }
 
@@ -128,6 +148,8 @@ impl Client {
                 all.insert(Header { key: &one.name, value: one.value.as_deref() })
             }));
         }
+        // Before it is handed over: the answer may come before the call returns.
+        self.context().answers().under_way += 1;
         loop {
             match self.producer.send(message) {
                 Ok(()) => return Ok(()),
@@ -136,6 +158,7 @@ impl Client {
                     self.rest();
                 }
                 Err((error, _)) => {
+                    self.context().answers().under_way -= 1;
                     return Err(Refused { error, record: Some((topic.to_owned(), place)) });
                 }
             }
@@ -152,15 +175,16 @@ impl Client {
 
     /// Waits until all records are acknowledged; answers where the located ones are, in their order.
     pub fn flush(&self) -> Result<Vec<Position>, Refused> {
-        let flushed = self.producer.flush(self.patience);
-        let mut answers = Answers::default();
-        self.producer.client().context().note(|all| answers = std::mem::take(all));
-        if let Some(refused) = answers.failure {
+        let mut answers = self.context().wait(self.patience);
+        if let Some(refused) = answers.failure.take() {
             return Err(refused);
         }
-        flushed?;
-        answers.positions.sort_by_key(|(place, _)| *place);
-        Ok(answers.positions.into_iter().map(|(_, position)| position).collect())
+        if answers.under_way > 0 {
+            return Err(KafkaError::Flush(Code::OperationTimedOut).into());
+        }
+        let mut positions = std::mem::take(&mut answers.positions);
+        positions.sort_by_key(|(place, _)| *place);
+        Ok(positions.into_iter().map(|(_, position)| position).collect())
     }
 
     pub fn send_offsets(
@@ -181,6 +205,10 @@ impl Client {
 
     /// The last thing that was reported of connections.
     pub fn cause(&self) -> Option<String> {
-        self.producer.client().context().listener.reports.cause()
+        self.context().listener.reports.cause()
+    }
+
+    fn context(&self) -> &TransactionContext {
+        self.producer.client().context()
     }
 }

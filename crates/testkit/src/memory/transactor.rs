@@ -76,6 +76,10 @@ impl MemoryTransactor {
 #[async_trait]
 impl Transactor for MemoryTransactor {
     async fn restore(&self) -> Result<States> {
+        let is_silent = self.broker.lock().is_restore_silent();
+        if is_silent {
+            std::future::pending::<()>().await;
+        }
         Ok(self.broker.lock().states.get(&self.owner).cloned().unwrap_or_default())
     }
 
