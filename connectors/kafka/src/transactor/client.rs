@@ -59,8 +59,8 @@ impl TransactionContext {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until no record is under way, or the time is over. librdkafka's own flush polls for answers beside the
-    /// thread that gets them, and so notices the last one up to a tenth of a second late.
+    /// Waits until no record is under way, or the time is over. The producer's own flush looks only every tenth of a
+    /// second, since it polls for answers itself, beside the thread that gets them.
     fn wait(&self, patience: Duration) -> MutexGuard<'_, Answers> {
         let under_way = |answers: &mut Answers| answers.under_way > 0;
         let waited = self.all_answered.wait_timeout_while(self.answers(), patience, under_way);
