@@ -30,7 +30,8 @@ pub enum CommitOutcome {
 #[async_trait]
 pub trait Transactor: Send + Sync {
     /// The states that were stored with the progress this assignment starts from. Called once, before anything
-    /// else, and again after Retry; whatever a former owner left undecided is settled when it returns.
+    /// else, and again after Retry; whatever a former owner left undecided is settled when it returns. A call may be
+    /// dropped before it has answered; the next one waits for what it has begun.
     ///
     /// # Errors
     /// Retry when the log is away; Fatal when it refuses.

@@ -71,13 +71,13 @@ async fn transactions_go_on_while_the_group_changes() {
     let (from, out) = (topic(&broker, "churn", 4).await, topic(&broker, "churn-out", 1).await);
     let (mut source, all, transactor) = member(&broker, &from).await;
     transactor.restore().await.expect("states");
-    let (mut offset, mut aborted, mut is_ours) = (0, 0, true);
+    let (mut offset, mut aborted, mut is_ours) = (0, Vec::new(), true);
     let mut second = Some(broker.subscribe(subscription(&from)).await.expect("a source"));
     while is_ours && (second.is_some() || offset < 20) {
         assert!(transactor.send(&out, numbered(offset)).await[0].is_ok());
         match transactor.commit(offset + 1, &States::new()).await {
             Ok(CommitOutcome::Committed) => offset += 1,
-            Ok(CommitOutcome::Aborted(_)) => aborted += 1,
+            Ok(CommitOutcome::Aborted(error)) => aborted.push(error.chain()),
             Err(error) => assert_eq!(error.class(), Class::Retry, "{}", error.chain()),
         }
         match timeout(Duration::from_millis(20), source.next()).await {
@@ -95,8 +95,8 @@ async fn transactions_go_on_while_the_group_changes() {
         }
     }
     drop(source);
-    assert!(offset > 0, "{aborted} aborted");
-    assert_eq!(appended(&broker, &out).await, (0..offset).collect::<Vec<_>>(), "{aborted} aborted");
+    assert!(offset > 0, "aborted: {aborted:?}");
+    assert_eq!(appended(&broker, &out).await, (0..offset).collect::<Vec<_>>(), "aborted: {aborted:?}");
     let progress = broker.admin().progress(&from, &from).await.expect("progress");
     assert_eq!(progress.get(&all[0].partition.partition), Some(&offset));
 }
