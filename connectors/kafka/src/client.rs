@@ -141,8 +141,8 @@ impl Clients {
             .set("request.timeout.ms", ms(options.request_timeout.min(delivery_timeout)))
             // Records come many at a time, and a commit waits for them.
             .set("linger.ms", "0")
-            // A commit is answered before the cluster has ended its transaction; what begins the next one is refused
-            // for these few milliseconds, and asked again after this wait, which doubles from try to try.
+            // A commit is answered before the cluster has ended its transaction; adding progress to the next one is
+            // refused for these few milliseconds, and asked again after this wait, which doubles from try to try.
             .set("retry.backoff.ms", "2")
             .set("retry.backoff.max.ms", "1000")
             // Follows the backoff where it is not set; a leader that moves takes longer than a transaction.
@@ -257,7 +257,7 @@ mod tests {
         let config = clients(&[]).transactional_producer("g/t/0", BATCH_BYTES_MAX);
         let native = config.create_native_config().unwrap();
         let milliseconds = |name: &str| native.get(name).unwrap().parse::<u64>().unwrap();
-        assert!(milliseconds("retry.backoff.ms") <= 5, "every transaction but the first waits so long");
+        assert!(milliseconds("retry.backoff.ms") <= 5, "a transaction right after another waits so long");
         assert!(milliseconds("retry.backoff.max.ms") >= 1_000);
         assert!(milliseconds("topic.metadata.refresh.fast.interval.ms") >= 100);
         assert_eq!(milliseconds("linger.ms"), 0);
