@@ -299,7 +299,9 @@ impl<'scope, 'env> Trial<'scope, 'env> {
         }
         for (target, (kills, hits)) in &self.kills {
             say(&format!("{target}: {kills} kills, {hits} of them with records in flight"));
-            assert!(hits * 10 >= kills * 9, "{target}: only {hits} of {kills} kills had records in flight");
+            // A few kills are no sample: one of them may come when a machine is too busy to have anything in flight.
+            let least = if *kills < 10 { kills.div_ceil(2) } else { (kills * 9).div_ceil(10) };
+            assert!(*hits >= least, "{target}: only {hits} of {kills} kills had records in flight");
         }
     }
 }

@@ -79,6 +79,13 @@ impl Laboratory {
 
     /// Kills a server with -9, leaves it away for a while, and returns when it answers again.
     pub fn kill(&self, server: Server, away: Duration) {
+        self.take_away(server);
+        clock::pause(away);
+        self.start(server);
+    }
+
+    /// Kills a server with -9; it is away until it is started.
+    pub fn take_away(&self, server: Server) {
         let pid = self.pid(server).expect("a pid");
         self.signal(server, Signal::KILL);
         // A large process takes its time to die.
@@ -87,8 +94,6 @@ impl Laboratory {
             || format!("{} lives", server.name()),
             || is_dead(pid).then_some(()),
         );
-        clock::pause(away);
-        self.start(server);
     }
 
     /// Stops a server for a while: its connections stay, and nothing answers.

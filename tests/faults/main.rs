@@ -2,6 +2,7 @@
 //! work, and what readers see in the end compared with a reference computed without Millrace's code.
 //!
 //! - `busy_search`: an Elasticsearch that answers 429, takes half of a bulk, or loses its answers
+//! - `clock_jumps`: the time of day of running processes, by hours
 //! - `disk_full`: the embedded log and views on a disk without space
 //! - `kills`: Kafka, Redis, Elasticsearch and millrace killed with -9 and stopped at random, all at once
 //! - `membership`: processes come and go
@@ -15,6 +16,7 @@
 
 mod busy_search;
 mod clock;
+mod clock_jumps;
 mod disk_full;
 mod input;
 mod kafka;

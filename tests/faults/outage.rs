@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{clock, faults, laboratory::Server, likes, processes::Process, say, stage::Stage};
@@ -21,13 +22,22 @@ const CLOSED: f64 = 0.0;
 const OPEN: f64 = 2.0;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The breaker that is furthest from closed.
-fn breaker(process: &Process) -> f64 {
+const STORE: &str = "store counters";
+const STATUS: [&str; 2] = ["status", "--json"];
+
+/// The state of the store's breaker, as the process's metrics have it.
+fn breaker(process: &Process) -> Option<f64> {
+    let label = format!("endpoint=\"{STORE}\"");
     let metrics = process.metrics();
-    metrics
-        .iter()
-        .flat_map(|m| m.of("millrace_breaker_state"))
-        .fold(CLOSED, |worst, (_, state)| worst.max(state))
+    let mut states = metrics.iter().flat_map(|m| m.of("millrace_breaker_state"));
+    states.find_map(|(labels, state)| (labels == label).then_some(state))
+}
+
+/// The same as `millrace status` tells it, in a process of its own.
+fn told(stage: &Stage) -> Option<String> {
+    let said = stage.millrace.run(&STATUS).stdout;
+    let status: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
+    status["endpoints"][STORE]["state"].as_str().map(str::to_owned)
 }
 
 #[test]
@@ -57,13 +67,17 @@ fn redis_may_be_away_while_events_come() {
         });
         clock::pause(Duration::from_secs(3));
         let before = process.memory_peak_bytes();
-        let outage = scope.spawn(|| stage.lab.kill(Server::Redis, away));
-        let opened = clock::within(PATIENCE, || Some(breaker(&process)).filter(|state| *state == OPEN));
-        outage.join().expect("redis is back");
+        let outage = scope.spawn(|| clock::pause(away));
+        stage.lab.take_away(Server::Redis);
+        let opened = clock::within(PATIENCE, || breaker(&process).filter(|state| *state == OPEN));
+        let told = clock::within(PATIENCE, || told(&stage).filter(|state| state == "open"));
+        outage.join().expect("time passes");
+        stage.lab.start(Server::Redis);
         let after = process.memory_peak_bytes();
         clock::pause(Duration::from_secs(2));
         enough.store(true, Ordering::Relaxed);
         assert!(opened.is_some(), "no breaker opened:\n{}", process.last_words());
+        assert!(told.is_some(), "status does not say so:\n{}", stage.millrace.run(&STATUS).stdout);
         writing.join().expect("everything was read");
         say(&format!(
             "Redis away for {} s: memory peak {} MiB before, {} MiB after",
@@ -77,7 +91,12 @@ fn redis_may_be_away_while_events_come() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     stage.drained(&[(likes::TOPIC, likes::PIPELINE)], || process.last_words());
-    assert_eq!(breaker(&process), CLOSED);
+    assert_eq!(breaker(&process), Some(CLOSED));
+    clock::until(
+        PATIENCE,
+        || format!("status does not say that it is closed:\n{}", stage.millrace.run(&STATUS).stdout),
+        || told(&stage).filter(|state| state == "closed"),
+    );
     assert!(process.ended().is_none(), "{}", process.last_words());
     let (status, log) = process.stop();
     assert!(status.success(), "{log}");

@@ -9,11 +9,13 @@ use rusqlite::OptionalExtension;
 use tokio::time::Duration;
 
 use crate::{
-    schema::after,
+    schema::{after, milliseconds},
     writer::{Tx, Writer},
 };
 
-const FIND: &str = "SELECT state FROM ledger WHERE identity = ? AND until_ms > ?";
+/// A claim that is held for longer than anybody claims was made before the clock went back.
+const FIND: &str = "SELECT state FROM ledger
+    WHERE identity = ?1 AND until_ms > ?2 AND (state = 'done' OR until_ms <= ?2 + ?3)";
 const STORE: &str = "INSERT INTO ledger(identity, state, holder, until_ms) VALUES (?, ?, ?, ?)
     ON CONFLICT (identity) DO UPDATE
     SET state = excluded.state, holder = excluded.holder, until_ms = excluded.until_ms";
@@ -56,7 +58,8 @@ impl Ledger for SqliteLedger {
     async fn claim(&self, identities: &[EffectIdentity], hold: Duration) -> Result<Vec<Claim>> {
         self.each(identities, move |tx, identity, holder| {
             let mut find = tx.statement(FIND)?;
-            let state: Option<String> = find.query_row((identity, tx.now_ms), |row| row.get(0)).optional()?;
+            let known = (identity, tx.now_ms, milliseconds(hold));
+            let state: Option<String> = find.query_row(known, |row| row.get(0)).optional()?;
             match state.as_deref() {
                 Some("done") => Ok(Claim::Done),
                 Some(_) => Ok(Claim::Held),

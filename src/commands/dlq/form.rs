@@ -40,7 +40,7 @@ fn row(topic: &str, letter: &Letter, outcome: Option<Outcome>) -> String {
     }
     let failed = time(letter.last_failed_ms);
     let place = letter.place.to_string();
-    columns([&id(topic, letter), &failed, &letter.pipeline, &place, &state(outcome), &reason])
+    columns([&id(topic, letter), &failed, &pipeline(letter), &place, &state(outcome), &reason])
 }
 
 fn columns([id, failed, pipeline, place, state, reason]: [&str; 6]) -> String {
@@ -50,6 +50,14 @@ fn columns([id, failed, pipeline, place, state, reason]: [&str; 6]) -> String {
 /// The letter's id with its topic.
 pub fn id(topic: &str, letter: &Letter) -> String {
     format!("{topic}/{}", letter.id)
+}
+
+/// The pipeline, and the lane of it, as health and metrics name them.
+fn pipeline(letter: &Letter) -> String {
+    match &letter.lane {
+        Some(lane) => format!("{}/{}", letter.pipeline, printable(lane)),
+        None => letter.pipeline.clone(),
+    }
 }
 
 /// What became of a letter.
@@ -80,6 +88,7 @@ fn summary(topic: &str, letter: &Letter, outcome: Option<Outcome>) -> Map<String
         "id": id(topic, letter),
         "state": state(outcome),
         "pipeline": letter.pipeline,
+        "lane": letter.lane,
         "place": letter.place.to_string(),
         "class": letter.class,
         "reason": letter.reason,
@@ -145,6 +154,7 @@ pub fn read(line: &[u8]) -> Result<(String, Letter), String> {
     let letter = Letter {
         id: LetterId { partition: id.at.partition, offset: id.at.offset },
         pipeline: fields.text("pipeline")?,
+        lane: value["lane"].as_str().map(str::to_owned),
         place: fields.text("place")?.parse()?,
         class: fields.text("class")?,
         reason: fields.text("reason")?,

@@ -69,6 +69,9 @@ fn text(topic: &str, letter: &Letter, outcome: Option<Outcome>, resolution: Opti
     }
     lines.push(("state", state));
     lines.push(("pipeline", letter.pipeline.clone()));
+    if let Some(lane) = &letter.lane {
+        lines.push(("lane", form::printable(lane)));
+    }
     lines.push(("place", letter.place.to_string()));
     lines.push(("reason", form::printable(&letter.reason)));
     for (place, reason) in &letter.more {

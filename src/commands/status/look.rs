@@ -1,6 +1,9 @@
 //! What is true now: asked of all brokers at the same time, each within its time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures::future::{join_all, try_join_all};
 use millrace_config::{PipelinePlan, Plan};
@@ -9,6 +12,7 @@ use millrace_control::{
     worker_of_key,
 };
 use millrace_core::{Broker, Error, Result, TopicInfo};
+use millrace_runtime::LetterLog;
 use tokio::time::{Duration, timeout};
 
 use super::print::age;
@@ -16,6 +20,10 @@ use crate::{
     assemble::{Systems, group},
     report::Failure,
 };
+
+/// A look reads a topic of dead letters if it spans at most so many records, and for at most so long.
+const COUNTED_RECORDS_MAX: u64 = 10_000;
+const COUNTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// How everything is doing.
 pub struct Look {
@@ -48,8 +56,10 @@ pub struct PipelineLook {
     /// Since these processes began.
     pub dead_letters: u64,
     pub dead_letter_topic: String,
-    /// What lies in that topic.
+    /// What lies in that topic: letters, and marks of what became of them.
     pub dead_letter_records: Option<u64>,
+    /// The letters in it that nobody has settled; none when there is too much to be read for a look.
+    pub dead_letters_open: Option<u64>,
     pub last_error: Option<ErrorEntry>,
 }
 
@@ -58,6 +68,8 @@ pub struct PipelineLook {
 struct Answer {
     entries: BTreeMap<String, Entry>,
     topics: BTreeMap<String, TopicInfo>,
+    /// By topic, where it was counted.
+    open_letters: BTreeMap<String, u64>,
     /// By group.
     progress: BTreeMap<String, BTreeMap<i32, i64>>,
 }
@@ -72,7 +84,7 @@ pub async fn take(systems: &mut Systems, plan: &Plan, limit: Duration, now_ms: i
             let late = || {
                 Error::retry(format!("broker {name}"), format!("no answer within {} ms", limit.as_millis()))
             };
-            let answer = timeout(limit, ask(&*broker, &topic, pipelines)).await;
+            let answer = timeout(limit, ask(&broker, &topic, pipelines)).await;
             (name, answer.unwrap_or_else(|_| Err(late())))
         });
     }
@@ -92,7 +104,7 @@ pub async fn take(systems: &mut Systems, plan: &Plan, limit: Duration, now_ms: i
     Ok(Look { now_ms, pipelines, endpoints, away })
 }
 
-async fn ask(broker: &dyn Broker, control: &str, pipelines: Vec<&PipelinePlan>) -> Result<Answer> {
+async fn ask(broker: &Arc<dyn Broker>, control: &str, pipelines: Vec<&PipelinePlan>) -> Result<Answer> {
     let admin = broker.admin();
     let names: BTreeSet<&str> =
         pipelines.iter().flat_map(|p| [p.from.topic.as_str(), p.dead_letters.name.as_str()]).collect();
@@ -110,9 +122,34 @@ async fn ask(broker: &dyn Broker, control: &str, pipelines: Vec<&PipelinePlan>) 
         }
     });
     let (entries, topics, progress) =
-        tokio::try_join!(Board::look(broker, control), try_join_all(topics), try_join_all(progress))?;
-    let topics = topics.into_iter().flatten().map(|info| (info.name.clone(), info)).collect();
-    Ok(Answer { entries, topics, progress: progress.into_iter().collect() })
+        tokio::try_join!(Board::look(&**broker, control), try_join_all(topics), try_join_all(progress))?;
+    let topics: BTreeMap<String, TopicInfo> =
+        topics.into_iter().flatten().map(|info| (info.name.clone(), info)).collect();
+    let letters: BTreeSet<&str> = pipelines.iter().map(|p| p.dead_letters.name.as_str()).collect();
+    let counted = letters.into_iter().map(|name| {
+        let info = topics.get(name);
+        async move { (name.to_owned(), open_letters(broker, name, info.map_or(0, records)).await) }
+    });
+    let counted = join_all(counted).await.into_iter();
+    let open_letters = counted.filter_map(|(name, count)| Some((name, count?))).collect();
+    Ok(Answer { entries, topics, open_letters, progress: progress.into_iter().collect() })
+}
+
+/// The open letters of a topic, read from its beginning if it spans so few records that a look may.
+async fn open_letters(broker: &Arc<dyn Broker>, topic: &str, records: u64) -> Option<u64> {
+    if records == 0 {
+        return Some(0);
+    }
+    if records > COUNTED_RECORDS_MAX {
+        return None;
+    }
+    let count = async {
+        match LetterLog::open(broker.clone(), topic).await? {
+            Some(mut log) => log.count_open().await,
+            None => Ok(0),
+        }
+    };
+    timeout(COUNTED_WITHIN, count).await.ok()?.ok()
 }
 
 fn unknown(pipeline: &PipelinePlan) -> PipelineLook {
@@ -129,6 +166,7 @@ fn unknown(pipeline: &PipelinePlan) -> PipelineLook {
         dead_letters: 0,
         dead_letter_topic: pipeline.dead_letters.name.clone(),
         dead_letter_records: None,
+        dead_letters_open: None,
         last_error: None,
     }
 }
@@ -160,6 +198,7 @@ fn of_pipeline(
             .collect(),
         dead_letters: live.iter().map(|worker| worker.dead_letters).sum(),
         dead_letter_records: Some(answer.topics.get(&pipeline.dead_letters.name).map_or(0, records)),
+        dead_letters_open: answer.open_letters.get(&pipeline.dead_letters.name).copied(),
         last_error: errors.max_by_key(|error| error.at_ms).cloned(),
         ..unknown(pipeline)
     };

@@ -51,14 +51,11 @@ fn row(pipeline: &PipelineLook, now_ms: i64) -> [String; 6] {
     let dash = || "-".to_owned();
     let known = pipeline.state != "unknown";
     let lag = pipeline.lag.as_ref().map(|lag| grouped(total(lag)));
-    let letters = pipeline.dead_letter_records.map(|waiting| match waiting {
-        0 => grouped(pipeline.dead_letters),
-        _ => format!(
-            "{} now, {} in {}",
-            grouped(pipeline.dead_letters),
-            grouped(waiting),
-            pipeline.dead_letter_topic
-        ),
+    let (now, topic) = (grouped(pipeline.dead_letters), &pipeline.dead_letter_topic);
+    let letters = pipeline.dead_letter_records.map(|records| match pipeline.dead_letters_open {
+        Some(0) => now,
+        Some(open) => format!("{now} now, {} open in {topic}", grouped(open)),
+        None => format!("{now} now, at most {} open in {topic}", grouped(records)),
     });
     [
         pipeline.name.clone(),
@@ -129,7 +126,7 @@ pub fn json(look: &Look) -> Value {
                 }).collect::<serde_json::Map<_, _>>(),
                 "dead_letters": {
                     "now": pipeline.dead_letters, "topic": pipeline.dead_letter_topic,
-                    "records": pipeline.dead_letter_records,
+                    "open": pipeline.dead_letters_open, "records": pipeline.dead_letter_records,
                 },
                 "last_error": pipeline.last_error,
                 "workers": pipeline.workers.iter().map(|worker| json!({

@@ -91,6 +91,29 @@ impl LetterLog {
         Ok(())
     }
 
+    /// How many letters are open, by one reading of the topic; memory as that of [`LetterLog::fold`].
+    ///
+    /// # Errors
+    /// As [`LetterLog::fold`].
+    pub async fn count_open(&mut self) -> Result<u64> {
+        let (mut letters, mut settled) = (0_u64, 0);
+        let mut scan = self.scan(None).await?;
+        while let Some(records) = scan.next().await? {
+            for record in &records {
+                match refuse_newer(Entry::read(record))? {
+                    Ok(Entry::Letter(_)) => letters += 1,
+                    // One that retention has removed is not among the letters.
+                    Ok(Entry::Resolution(resolution)) if self.holds(resolution.id) => {
+                        settled += u64::from(self.outcome(resolution.id).is_none());
+                        self.note(&resolution);
+                    }
+                    Ok(Entry::Resolution(_) | Entry::Foreign) | Err(_) => {}
+                }
+            }
+        }
+        Ok(letters.saturating_sub(settled))
+    }
+
     /// How a letter was settled; none: it is open.
     pub fn outcome(&self, id: LetterId) -> Option<Outcome> {
         self.states.get(&id.partition).and_then(|states| states.get(id.offset))

@@ -54,6 +54,8 @@ pub struct Letter {
     pub id: LetterId,
     /// The pipeline that gave the record up.
     pub pipeline: String,
+    /// The isolated sink whose lane it was.
+    pub lane: Option<String>,
     /// Where in it the record failed first.
     pub place: Place,
     /// The error's class.
@@ -129,6 +131,7 @@ impl Letter {
         Ok(Letter {
             id: LetterId { partition: record.partition, offset: record.offset },
             pipeline: fields.required("millrace-pipeline")?,
+            lane: fields.text("millrace-lane"),
             place: fields.parsed("millrace-place")?,
             class: fields.text("millrace-class").unwrap_or_else(|| Class::Reject.name().to_owned()),
             reason: fields.text("millrace-reason").unwrap_or_default(),

@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What is still under way when all is mended has arrived after this.
 const AFTERMATH_MS: u64 = 6_000;
 
+/// How far a clock may be off.
+const CLOCK_JUMP_MS_MAX: u64 = 3 * 86_400_000;
+
 /// A simulated process and its pipelines.
 struct Running {
     process: Process,
@@ -87,8 +90,8 @@ impl Scene {
         self.world.note(|| format!("{}: starts, {mode:?}", process.name()));
         let shutdown = CancellationToken::new();
         let clock = Clock::told_by({
-            let world = self.world.clone();
-            move || world.now_ms()
+            let (world, process) = (self.world.clone(), process.clone());
+            move || world.now_ms() + process.ahead_ms()
         });
         let (metrics, health) = (Metrics::new(), Health::default());
         let breakers = Breakers::new(&self.world, &self.setup);
@@ -145,6 +148,8 @@ impl Scene {
             self.systems.log.disturb(flow.name(), i32::try_from(partition).unwrap());
         } else if is(weights.pause) {
             self.pause_one();
+        } else if is(weights.clock) {
+            self.set_one_clock();
         }
     }
 
@@ -218,6 +223,18 @@ impl Scene {
     /// As somebody does who looks after it.
     fn resume_all(&self) {
         self.running.iter().flat_map(|one| &one.steerings).for_each(Steering::resume);
+    }
+
+    /// The time of day of a process jumps, by up to days and either way; it may jump back later.
+    fn set_one_clock(&self) {
+        if self.running.is_empty() {
+            return;
+        }
+        let process = &self.running[self.world.index(self.running.len())].process;
+        let ms = i64::try_from(self.world.below(CLOCK_JUMP_MS_MAX)).unwrap();
+        let ms = self.world.pick(&[ms, -ms, 0]);
+        self.world.note(|| format!("{}: its clock is {ms} ms ahead", process.name()));
+        process.set_ahead_ms(ms);
     }
 
     fn take_one_away(&self) {

@@ -28,6 +28,7 @@ pub struct Weights {
     pub outage: u64,
     pub rebalance: u64,
     pub pause: u64,
+    pub clock: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -108,6 +109,7 @@ fn weights(world: &World) -> Weights {
         outage: some(200),
         rebalance: some(300),
         pause: some(300),
+        clock: some(300),
     }
 }
 

@@ -4,7 +4,10 @@
 //! A task of a stopped process may still run up to its next request: its time-outs and leases run out meanwhile,
 //! as those of a real one have when it wakes.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicI64, Ordering},
+};
 
 use tokio::sync::Notify;
 
@@ -20,6 +23,8 @@ enum Life {
 pub struct Process {
     name: Arc<str>,
     life: Arc<Mutex<Life>>,
+    /// How far its clock is ahead of the world's, ms.
+    ahead_ms: Arc<AtomicI64>,
     /// Not a watch channel: that wakes its waiters in an order of its own.
     woken: Arc<Notify>,
 }
@@ -27,12 +32,27 @@ pub struct Process {
 impl Process {
     /// A running process.
     pub fn new(name: &str) -> Self {
-        Process { name: name.into(), life: Arc::new(Mutex::new(Life::Running)), woken: Arc::default() }
+        Process {
+            name: name.into(),
+            life: Arc::new(Mutex::new(Life::Running)),
+            ahead_ms: Arc::default(),
+            woken: Arc::default(),
+        }
     }
 
     /// Its name in the trace.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How far its time of day is ahead of the world's, ms; time that passes is the same everywhere.
+    pub fn ahead_ms(&self) -> i64 {
+        self.ahead_ms.load(Ordering::Relaxed)
+    }
+
+    /// Its time of day jumps: it is so far ahead from now on.
+    pub fn set_ahead_ms(&self, ms: i64) {
+        self.ahead_ms.store(ms, Ordering::Relaxed);
     }
 
     /// Stops it, until it is woken.

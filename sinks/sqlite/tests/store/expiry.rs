@@ -178,3 +178,26 @@ async fn a_shorter_ledger_shortens_no_other() {
     assert!(timed.store.members("k").await.unwrap().is_empty());
     assert_eq!(timed.store.document("k").await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn a_clock_that_goes_back_forgets_nothing_and_holds_nothing_up() {
+    let timed = Timed::open().await;
+    let (hold, ledger) = (Duration::from_secs(60), Duration::from_secs(36_000));
+    let (first, second) = (timed.store.ledger(ledger).unwrap(), timed.store.ledger(ledger).unwrap());
+    let identity = |name: &str| [EffectIdentity::of(&id(), "k", &step("k", name, 1), 0)];
+    let (claimed, done) = (identity("claimed"), identity("done"));
+    assert_eq!(first.claim(&claimed, hold).await.unwrap(), [Claim::Granted]);
+    first.done(&done).await.unwrap();
+    let sink = counter(&timed.store, "10h");
+    deliver(&*sink, &[step("unread", "e1", 1)]).await;
+    assert_eq!(second.claim(&claimed, hold).await.unwrap(), [Claim::Held]);
+    timed.pass(-5);
+    // Whoever held it is gone, or is done long before the clock says so.
+    assert_eq!(second.claim(&claimed, hold).await.unwrap(), [Claim::Granted]);
+    assert_eq!(second.claim(&done, hold).await.unwrap(), [Claim::Done]);
+    for hours in [0, 5, 4] {
+        timed.pass(hours);
+        deliver(&*sink, &[step("unread", "e1", 1)]).await;
+        assert_eq!(timed.store.counter("unread").await.unwrap(), Some(1), "{hours}");
+    }
+}
