@@ -64,6 +64,45 @@ fn what_fails_again_is_a_new_letter_with_its_history() {
 }
 
 #[test]
+fn status_counts_open_letters_and_not_what_became_of_them() {
+    let millrace = three_letters();
+    let counts = || {
+        let look: Value = serde_json::from_str(&millrace.run(&["status", "--json"]).stdout).unwrap();
+        let counts = &look["pipelines"][0]["dead_letters"];
+        (counts["open"].as_u64(), counts["records"].as_u64())
+    };
+    assert_eq!(counts(), (Some(3), Some(3)));
+    let all = letters(&millrace, &[]);
+    let (_, id) = ids(&all)[0].split_once('/').unwrap();
+    millrace.ok(&["dlq", "discard", "--id", id]);
+    assert_eq!(counts(), (Some(2), Some(4)));
+    let table = millrace.run(&["status"]).stdout;
+    assert!(table.contains("0 now, 2 open in things.dlq"), "{table}");
+    millrace.ok(&["dlq", "discard", "--all"]);
+    assert_eq!(counts().0, Some(0));
+    assert!(!millrace.run(&["status"]).stdout.contains("things.dlq"));
+}
+
+#[test]
+fn a_letter_says_which_lane_gave_it_up() {
+    let isolated = "version: \"{payload.nothing}\", document: \"{document}\" }, isolated: true }";
+    let text = documents("thing").replace("version: \"{version}\", document: \"{document}\" } }", isolated);
+    let millrace = stage(&text, &[thing(1)]);
+    run(&millrace);
+    let found = letters(&millrace, &[]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((&found[0]["pipeline"], &found[0]["lane"]), (&json!("documents"), &json!("posts")));
+    let list = millrace.ok(&["dlq", "list"]).stdout;
+    assert!(list.contains(" documents/posts "), "{list}");
+    let (_, id) = ids(&found)[0].split_once('/').unwrap();
+    let shown = millrace.ok(&["dlq", "show", id]).stdout;
+    assert!(shown.lines().any(|line| line == "lane         posts"), "{shown}");
+    let exported = millrace.ok(&["dlq", "export"]).stdout;
+    millrace.write("letters.ndjson", &exported);
+    assert_eq!(serde_json::from_str::<Value>(&exported).unwrap()["lane"], "posts");
+}
+
+#[test]
 fn letters_are_selected_by_what_is_known_of_them() {
     let millrace = three_letters();
     produce(&millrace, &["no event".to_owned()]);

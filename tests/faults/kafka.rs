@@ -7,9 +7,25 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, KafkaResult},
+    types::RDKafkaErrorCode,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How often a broker that does not answer, on a busy machine or just started, is asked.
+const TRIES: usize = 6;
+
+/// The broker's answer; fails when it has none for two minutes.
+fn answer<T>(ask: impl Fn() -> KafkaResult<T>) -> T {
+    let mut last = None;
+    for _ in 0..TRIES {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(error) => last = Some(error),
+        }
+    }
+    panic!("the broker does not answer: {last:?}")
+}
 
 pub struct Kafka {
     bootstrap: String,
@@ -22,7 +38,8 @@ impl Kafka {
 
     /// No topic of a test before.
     pub fn clear(&self) {
-        let metadata = self.consumer("nobody").fetch_metadata(None, PATIENCE).expect("the broker answers");
+        let consumer = self.consumer("nobody");
+        let metadata = answer(|| consumer.fetch_metadata(None, PATIENCE));
         let names: Vec<&str> = metadata
             .topics()
             .iter()
@@ -56,11 +73,9 @@ impl Kafka {
     /// The first offset and the end of each partition; None where there is no such topic.
     pub fn spans(&self, topic: &str) -> Option<BTreeMap<i32, (i64, i64)>> {
         let consumer = self.consumer("nobody");
-        let metadata = consumer.fetch_metadata(None, PATIENCE).expect("the broker answers");
+        let metadata = answer(|| consumer.fetch_metadata(None, PATIENCE));
         let topic = metadata.topics().iter().find(|t| t.name() == topic)?;
-        let span = |partition: i32| {
-            consumer.fetch_watermarks(topic.name(), partition, PATIENCE).expect("the broker answers")
-        };
+        let span = |partition: i32| answer(|| consumer.fetch_watermarks(topic.name(), partition, PATIENCE));
         Some(topic.partitions().iter().map(|p| (p.id(), span(p.id()))).collect())
     }
 
@@ -71,8 +86,9 @@ impl Kafka {
         for partition in spans.keys() {
             asked.add_partition(topic, *partition);
         }
-        let answer = self.consumer(group).committed_offsets(asked, PATIENCE).expect("the broker answers");
-        let missing = answer.elements().into_iter().map(|element| {
+        let consumer = self.consumer(group);
+        let committed = answer(|| consumer.committed_offsets(asked.clone(), PATIENCE));
+        let missing = committed.elements().into_iter().map(|element| {
             let (start, end) = spans[&element.partition()];
             let committed = if let Offset::Offset(offset) = element.offset() { offset } else { start };
             end - committed
@@ -98,10 +114,14 @@ impl Kafka {
         let mut found = Vec::new();
         let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
         while open > 0 {
-            match consumer.poll(PATIENCE).expect("the broker answers in time") {
-                Ok(record) => found.push((text(record.key()), text(record.payload()))),
-                Err(rdkafka::error::KafkaError::PartitionEOF(_)) => open -= 1,
-                Err(error) => panic!("reading {topic}: {error}"),
+            let next = || match consumer.poll(PATIENCE) {
+                None => Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)),
+                Some(Err(KafkaError::PartitionEOF(_))) => Ok(None),
+                Some(next) => next.map(Some),
+            };
+            match answer(next) {
+                Some(record) => found.push((text(record.key()), text(record.payload()))),
+                None => open -= 1,
             }
         }
         found

@@ -51,11 +51,9 @@ pub fn line(number: u64) -> String {
     .to_string()
 }
 
-/// How many are counted by now.
-pub fn counted(stage: &Stage) -> u64 {
-    let mut world = stage.world();
-    let counts = (0..AUTHORS).map(|number| world.unread(&author(number)).unwrap_or_default());
-    counts.sum::<i64>().cast_unsigned()
+/// Everybody who may be liked.
+pub fn authors() -> impl Iterator<Item = String> {
+    (0..AUTHORS).map(author)
 }
 
 /// Likes 0 to `count` were each counted once, and copied once in the order of their author.

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     input::{self, Appendeds, CONTENT, SOCIAL},
     oracle,
-    pipelines::{Breakers, OUT, Shelf, Systems, pipeline, topic},
-    setup::{Flow, Setup},
+    pipelines::{Breakers, Lane, OUT, Shelf, Systems, pipeline, topic},
+    setup::Setup,
 };
 
 /// Mended systems and a running process have done everything within this time, or never will.
@@ -34,7 +34,7 @@ const CLOCK_JUMP_MS_MAX: u64 = 3 * 86_400_000;
 struct Running {
     process: Process,
     shutdown: CancellationToken,
-    runs: Vec<(Flow, JoinHandle<Result<Summary>>)>,
+    runs: Vec<(Lane, JoinHandle<Result<Summary>>)>,
     steerings: Vec<Steering>,
     health: Health,
     metrics: Metrics,
@@ -96,8 +96,8 @@ impl Scene {
         let (metrics, health) = (Metrics::new(), Health::default());
         let breakers = Breakers::new(&self.world, &self.setup);
         let mut steerings = Vec::new();
-        let run = |flow: &Flow| {
-            let pipeline = pipeline(&self.world, &self.setup, &self.systems, (&process, &breakers), *flow);
+        let run = |lane: Lane| {
+            let pipeline = pipeline(&self.world, &self.setup, &self.systems, (&process, &breakers), lane);
             steerings.push(pipeline.steering.clone());
             let run = run_pipeline(
                 Arc::new(pipeline),
@@ -107,9 +107,9 @@ impl Scene {
                 clock.clone(),
                 shutdown.clone(),
             );
-            (*flow, tokio::spawn(run))
+            (lane, tokio::spawn(run))
         };
-        let runs = self.setup.flows.iter().map(run).collect();
+        let runs = self.setup.lanes().into_iter().map(run).collect();
         self.running.push(Running { process, shutdown, runs, steerings, health, metrics });
     }
 
@@ -143,9 +143,10 @@ impl Scene {
         } else if is(weights.outage) {
             self.take_one_away();
         } else if is(weights.rebalance) {
-            let flow = self.setup.flows[self.world.index(self.setup.flows.len())];
+            let lanes = self.setup.lanes();
+            let lane = lanes[self.world.index(lanes.len())];
             let partition = self.world.below(u64::from(self.setup.partitions));
-            self.systems.log.disturb(flow.name(), i32::try_from(partition).unwrap());
+            self.systems.log.disturb(&lane.group(), i32::try_from(partition).unwrap());
         } else if is(weights.pause) {
             self.pause_one();
         } else if is(weights.clock) {
@@ -260,9 +261,9 @@ impl Scene {
         } else if self.running.is_empty() || self.world.chance(0.3) {
             self.start(Mode::Forever);
         }
-        let flows = self.setup.flows.clone();
+        let lanes = self.setup.lanes();
         let done = async {
-            while !flows.iter().all(|flow| oracle::is_committed(&self.systems.log, *flow)) {
+            while !lanes.iter().all(|lane| oracle::is_committed(&self.systems.log, *lane)) {
                 self.resume_all();
                 self.world.wait(20).await;
             }
@@ -303,8 +304,8 @@ impl Scene {
 
     async fn ended(&self, one: Running, why: &str) -> bool {
         let mut well = true;
-        for (flow, run) in one.runs {
-            let name = format!("{} of {}, {why},", flow.name(), one.process.name());
+        for (lane, run) in one.runs {
+            let name = format!("{} of {}, {why},", lane.name(), one.process.name());
             let problem = match timeout(PATIENCE, run).await {
                 Err(_) => "does not end".to_owned(),
                 Ok(Err(panic)) => format!("panicked: {panic}"),

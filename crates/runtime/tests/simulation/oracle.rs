@@ -11,14 +11,14 @@ use serde_json::Value;
 
 use crate::{
     input::{self, Appended, CREATED, DELETED},
-    pipelines::{INDEX, OUT, Systems},
+    pipelines::{INDEX, ISOLATED, Lane, OUT, Systems, WHOLE},
     setup::{Flow, Setup},
 };
 
-/// Whether a flow's group has committed all that its topic holds.
-pub fn is_committed(log: &Log, flow: Flow) -> bool {
-    let progress = log.progress(flow.name(), flow.topic());
-    let topic = log.info(flow.topic()).expect("the topics are there");
+/// Whether a lane's group has committed all that its topic holds.
+pub fn is_committed(log: &Log, lane: Lane) -> bool {
+    let progress = log.progress(&lane.group(), lane.flow.topic());
+    let topic = log.info(lane.flow.topic()).expect("the topics are there");
     let done = |number: &i32, end: i64| progress.get(number).copied().unwrap_or_default() >= end;
     topic.partitions.iter().all(|(number, span)| done(number, span.end))
 }
@@ -26,9 +26,11 @@ pub fn is_committed(log: &Log, flow: Flow) -> bool {
 /// Compares what is there with what must be.
 pub fn check(world: &World, setup: &Setup, systems: &Systems, appended: &[Appended]) {
     let oracle = Oracle { world, setup, appended };
+    for lane in setup.lanes() {
+        oracle.committed(&systems.log, lane);
+        oracle.dead_letters(&systems.log, lane);
+    }
     for flow in &setup.flows {
-        oracle.committed(&systems.log, *flow);
-        oracle.dead_letters(&systems.log, *flow);
         let feeds = systems.feeds.kept.lock().expect("no panic under the lock");
         match flow {
             Flow::Follows => oracle.sets(&feeds),
@@ -65,20 +67,20 @@ impl Oracle<'_> {
             .filter(move |one| one.event.topic == flow.topic() && flow.events().contains(&one.event.kind()))
     }
 
-    fn committed(&self, log: &Log, flow: Flow) {
-        let progress = log.progress(flow.name(), flow.topic());
-        let ends = log.info(flow.topic()).expect("the topics are there").partitions;
+    fn committed(&self, log: &Log, lane: Lane) {
+        let progress = log.progress(&lane.group(), lane.flow.topic());
+        let ends = log.info(lane.flow.topic()).expect("the topics are there").partitions;
         let ends: BTreeMap<i32, i64> = ends
             .into_iter()
             .filter(|(_, span)| span.end > 0)
             .map(|(number, span)| (number, span.end))
             .collect();
         let progress = progress.into_iter().filter(|(_, next)| *next > 0).collect();
-        self.equal(&format!("progress of {}", flow.name()), &progress, &ends);
+        self.equal(&format!("progress of {}", lane.name()), &progress, &ends);
     }
 
     /// Where each occurrence of an event is rejected, if it is.
-    fn place(&self, flow: Flow, one: &Appended) -> Option<&'static str> {
+    fn place(&self, Lane { flow, sink }: Lane, one: &Appended) -> Option<&'static str> {
         let event = &one.event;
         if event.topic != flow.topic() {
             return None;
@@ -95,18 +97,28 @@ impl Oracle<'_> {
             Flow::Follows => event.text("member").starts_with(REFUSED).then_some("sink:followers"),
             Flow::Feed if flawed => Some("step:fanout"),
             Flow::Feed => refused.then_some("sink:feeds"),
+            Flow::Posts if sink == Some(ISOLATED) => refused.then_some("sink:index"),
             Flow::Posts => refused.then_some("sink:documents"),
             Flow::Points => (event.number("bonus") > 1_000_000_000).then_some("sink:bonus"),
         }
     }
 
+    /// Whether the main lane rejects it.
+    fn is_rejected(&self, flow: Flow, one: &Appended) -> bool {
+        self.place(Lane { flow, sink: None }, one).is_some()
+    }
+
     /// Each rejected record is a dead letter, and nothing else is.
-    fn dead_letters(&self, log: &Log, flow: Flow) {
+    fn dead_letters(&self, log: &Log, lane: Lane) {
+        let flow = lane.flow;
         let header = |record: &Record, name: &str| {
             String::from_utf8_lossy(record.header(name).unwrap_or_default()).into_owned()
         };
         let letters = log.records(&format!("{}.dlq", flow.topic()));
-        let own = letters.iter().filter(|letter| header(letter, "millrace-pipeline") == flow.name());
+        let own = letters.iter().filter(|letter| {
+            header(letter, "millrace-pipeline") == flow.name()
+                && header(letter, "millrace-lane") == lane.sink.unwrap_or_default()
+        });
         let fields = ["millrace-origin-partition", "millrace-origin-offset", "millrace-place"];
         let records = log.records(flow.topic());
         let mut is = Vec::new();
@@ -124,10 +136,10 @@ impl Oracle<'_> {
             is.push([partition, offset, place]);
         }
         let must = self.appended.iter().filter_map(|one| {
-            let place = self.place(flow, one)?;
+            let place = self.place(lane, one)?;
             Some([one.partition.to_string(), one.offset.to_string(), place.to_owned()])
         });
-        self.once(&format!("dead letters of {}", flow.name()), is, must.collect());
+        self.once(&format!("dead letters of {}", lane.name()), is, must.collect());
     }
 
     /// Compares in any order; without transactions, things may be there more than once.
@@ -180,7 +192,7 @@ impl Oracle<'_> {
             let (mut must, mut may) = (BTreeMap::new(), BTreeMap::new());
             for one in self.heard(Flow::Feed).filter(|one| one.event.kind() == CREATED) {
                 let post = one.event.text("post");
-                if deleted.contains(post) || self.place(Flow::Feed, one).is_some() {
+                if deleted.contains(post) || self.is_rejected(Flow::Feed, one) {
                     continue;
                 }
                 let user = one.event.text("user");
@@ -208,9 +220,10 @@ impl Oracle<'_> {
             .any(|one| one.event.text("set") == set && one.event.text("member") == follower)
     }
 
-    /// Per field the newest part; deleted is deleted.
+    /// Per field the newest part, or where documents are replaced the newest; deleted is deleted.
     fn posts(&self, feeds: &Kept, search: &Kept) {
         let mut posts: BTreeMap<&str, BTreeMap<&str, (i64, &Value)>> = BTreeMap::new();
+        let mut newest: BTreeMap<&str, (i64, &Value)> = BTreeMap::new();
         let mut deleted = BTreeSet::new();
         for one in self.heard(Flow::Posts) {
             let post = one.event.text("post");
@@ -218,7 +231,15 @@ impl Oracle<'_> {
             if one.event.kind() == DELETED {
                 deleted.insert(post);
             }
-            let part = one.event.body.as_ref().and_then(|body| body["payload"]["doc"].as_object());
+            let document = one.event.body.as_ref().map(|body| &body["payload"]["doc"]);
+            if let Some(document) = document.filter(|document| document.is_object()) {
+                let at = one.event.number("at");
+                let known = newest.entry(post).or_insert((at, document));
+                if at > known.0 {
+                    *known = (at, document);
+                }
+            }
+            let part = document.and_then(Value::as_object);
             for (name, value) in part.into_iter().flatten() {
                 let at = one.event.number("at");
                 let known = fields.entry(name).or_insert((at, value));
@@ -236,6 +257,8 @@ impl Oracle<'_> {
             let document: Option<Value> = document.and_then(|text| serde_json::from_str(&text).ok());
             self.equal(&format!("document {post}"), &document, &must);
             self.equal(&format!("indexed {post}"), &search.indexed(INDEX, post), &must);
+            let must = newest.get(post).filter(|_| there).map(|(_, document)| (*document).clone());
+            self.equal(&format!("indexed whole {post}"), &search.indexed(WHOLE, post), &must);
         }
     }
 
@@ -244,8 +267,7 @@ impl Oracle<'_> {
         let mut counted = BTreeSet::new();
         let mut points: BTreeMap<&str, i64> = BTreeMap::new();
         for one in self.heard(Flow::Points).filter(|one| counted.insert(one.event.id().to_owned())) {
-            let rejected = self.place(Flow::Points, one).is_some();
-            let bonus = if rejected { 0 } else { one.event.number("bonus") };
+            let bonus = if self.is_rejected(Flow::Points, one) { 0 } else { one.event.number("bonus") };
             *points.entry(one.event.text("user")).or_default() += 1 + bonus;
         }
         for (user, must) in points {

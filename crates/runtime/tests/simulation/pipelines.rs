@@ -30,6 +30,9 @@ use crate::{
 
 pub const OUT: &str = "out";
 pub const INDEX: &str = "posts";
+pub const WHOLE: &str = "whole-posts";
+/// The sink that may be isolated.
+pub const ISOLATED: &str = "index";
 
 const LONG: Duration = Duration::from_secs(86_400);
 
@@ -64,6 +67,12 @@ impl Flow {
         }
     }
 
+    /// The lanes of its pipeline: the main one, and those of isolated sinks.
+    pub fn lanes(self, setup: &Setup) -> Vec<Lane> {
+        let isolated = (self == Flow::Posts && setup.isolated).then_some(ISOLATED);
+        [None].into_iter().chain(isolated.map(Some)).map(|sink| Lane { flow: self, sink }).collect()
+    }
+
     pub fn topic(self) -> &'static str {
         match self {
             Flow::Follows => SOCIAL,
@@ -78,6 +87,35 @@ impl Flow {
             Flow::Posts => &[CREATED, UPDATED, DELETED],
             Flow::Points => &[CREATED],
         }
+    }
+}
+
+/// What has progress of its own: a flow without its isolated sinks, or one of those.
+#[derive(Clone, Copy)]
+pub struct Lane {
+    pub flow: Flow,
+    pub sink: Option<&'static str>,
+}
+
+impl Lane {
+    pub fn group(self) -> String {
+        self.named('.')
+    }
+
+    pub fn name(self) -> String {
+        self.named('/')
+    }
+
+    fn named(self, between: char) -> String {
+        let flow = self.flow.name();
+        self.sink.map_or_else(|| flow.to_owned(), |sink| format!("{flow}{between}{sink}"))
+    }
+
+    fn feeds(self, setup: &Setup, sink: &str) -> bool {
+        self.sink.map_or_else(
+            || self.flow.lanes(setup).iter().all(|lane| lane.sink != Some(sink)),
+            |own| own == sink,
+        )
     }
 }
 
@@ -107,27 +145,34 @@ impl Breakers {
     }
 }
 
-/// A flow as one process runs it.
+/// A lane as one process runs it.
 pub fn pipeline(
     world: &World,
     setup: &Setup,
     systems: &Systems,
     (process, breakers): (&Process, &Breakers),
-    flow: Flow,
+    lane: Lane,
 ) -> Pipeline {
+    let flow = lane.flow;
     let broker = Arc::new(SimBroker::new(&systems.log, process));
     let open =
         |shelf: &Shelf| Arc::new(SimStore::new(world, process, &shelf.system, &shelf.kept, setup.ops_max));
     let stores = (open(&systems.feeds), open(&systems.search));
     let letters = topic(&format!("{}.dlq", flow.topic()), 1);
+    let mut dead_letters = DeadLetterQueue::new(flow.name().into(), letters, broker.clone(), broker.clone());
+    if let Some(sink) = lane.sink {
+        dead_letters = dead_letters.of_lane(sink.into());
+    }
+    let mut sinks = sinks(setup, flow, &broker, &stores, breakers);
+    sinks.retain(|part| lane.feeds(setup, &part.id.sink));
     Pipeline {
-        name: flow.name().into(),
-        lane: None,
+        name: lane.name().into(),
+        lane: lane.sink.map(Into::into),
         broker: broker.clone(),
         breaker: breakers.log.clone(),
         subscription: Subscription {
             topic: flow.topic().into(),
-            group: Some(flow.name().into()),
+            group: Some(lane.group()),
             partitions: None,
             start: Start::Beginning,
             prefetch_bytes_max: 1 << 20,
@@ -139,8 +184,8 @@ pub fn pipeline(
         },
         on_gap: OnGap::Stop,
         steps: steps(setup, flow, &stores.0, &breakers.feeds),
-        sinks: sinks(setup, flow, &broker, &stores, breakers),
-        dead_letters: Arc::new(DeadLetterQueue::new(flow.name().into(), letters, broker.clone(), broker)),
+        sinks,
+        dead_letters: Arc::new(dead_letters),
         writes_topics: Vec::new(),
         transactions: setup.transactions,
         limits: setup.limits,
@@ -221,12 +266,15 @@ fn sinks(
             let change = [("op", "{payload.op}"), ("version", "{payload.at}"), ("document", "{payload.doc}")];
             let document = [&change[..], &[("key", "post:{payload.post}")]].concat();
             let document = Document::read(&settings(&document), problems).unwrap();
-            let index =
-                [&change[..], &[("id", "{payload.post}"), ("index", INDEX), ("mode", "merge")]].concat();
-            let index = Index::read(&settings(&index), problems).unwrap();
+            let mut index = |name: &str, mode: &str| {
+                let own = [("id", "{payload.post}"), ("index", name), ("mode", mode)];
+                let index = Index::read(&settings(&[&change[..], &own].concat()), problems).unwrap();
+                View::Index(index, IndexFields::default())
+            };
             vec![
                 view("documents", View::Document(document)),
-                view("index", View::Index(index, IndexFields::default())),
+                view(ISOLATED, index(INDEX, "merge")),
+                view("whole", index(WHOLE, "replace")),
             ]
         }
         Flow::Points => {

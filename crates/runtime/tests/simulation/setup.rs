@@ -5,6 +5,8 @@ use millrace_runtime::{BreakerPolicy, Exhausted, Limits, RetryPolicy};
 use millrace_testkit::sim::{Faults, World};
 use tokio::time::Duration;
 
+use crate::pipelines::Lane;
+
 /// A pipeline of the simulation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Flow {
@@ -50,6 +52,8 @@ pub struct Setup {
     pub ops_max: usize,
     pub page_members_max: u32,
     pub cache_ttl: Duration,
+    /// The index has a lane of its own.
+    pub isolated: bool,
     /// Outputs, states and progress are one.
     pub transactions: bool,
     /// The end is reached by runs that end by themselves.
@@ -93,9 +97,17 @@ impl Setup {
             ops_max: world.pick(&[1, 4, 50]),
             page_members_max: world.pick(&[1, 2, 10]),
             cache_ttl: Duration::from_millis(world.pick(&[0, 300, 5_000])),
+            isolated: world.chance(0.4),
             transactions: world.chance(0.5),
             until_end: world.chance(0.3) && !holds_itself,
         }
+    }
+}
+
+impl Setup {
+    /// Everything that has progress of its own.
+    pub fn lanes(&self) -> Vec<Lane> {
+        self.flows.iter().flat_map(|flow| flow.lanes(self)).collect()
     }
 }
 
