@@ -85,7 +85,7 @@ fn status_counts_open_letters_and_not_what_became_of_them() {
 
 #[test]
 fn a_letter_says_which_lane_gave_it_up() {
-    let isolated = "version: \"{payload.nothing}\", document: \"{document}\" }, isolated: true }";
+    let isolated = "version: \"{id}\", document: \"{document}\" }, isolated: true }";
     let text = documents("thing").replace("version: \"{version}\", document: \"{document}\" } }", isolated);
     let millrace = stage(&text, &[thing(1)]);
     run(&millrace);

@@ -12,8 +12,10 @@ use rdkafka::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often a broker that does not answer, on a busy machine or just started, is asked.
-const TRIES: usize = 6;
+/// How long a question waits for its answer. The client may miss that its first connection is there, and notices with
+/// the next question.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const TRIES: usize = 24;
 
 /// The broker's answer; fails when it has none for two minutes.
 fn answer<T>(ask: impl Fn() -> KafkaResult<T>) -> T {
@@ -39,7 +41,7 @@ impl Kafka {
     /// No topic of a test before.
     pub fn clear(&self) {
         let consumer = self.consumer("nobody");
-        let metadata = answer(|| consumer.fetch_metadata(None, PATIENCE));
+        let metadata = answer(|| consumer.fetch_metadata(None, ANSWER_WITHIN));
         let names: Vec<&str> = metadata
             .topics()
             .iter()
@@ -73,9 +75,10 @@ impl Kafka {
     /// The first offset and the end of each partition; None where there is no such topic.
     pub fn spans(&self, topic: &str) -> Option<BTreeMap<i32, (i64, i64)>> {
         let consumer = self.consumer("nobody");
-        let metadata = answer(|| consumer.fetch_metadata(None, PATIENCE));
+        let metadata = answer(|| consumer.fetch_metadata(None, ANSWER_WITHIN));
         let topic = metadata.topics().iter().find(|t| t.name() == topic)?;
-        let span = |partition: i32| answer(|| consumer.fetch_watermarks(topic.name(), partition, PATIENCE));
+        let span =
+            |partition: i32| answer(|| consumer.fetch_watermarks(topic.name(), partition, ANSWER_WITHIN));
         Some(topic.partitions().iter().map(|p| (p.id(), span(p.id()))).collect())
     }
 
@@ -87,7 +90,7 @@ impl Kafka {
             asked.add_partition(topic, *partition);
         }
         let consumer = self.consumer(group);
-        let committed = answer(|| consumer.committed_offsets(asked.clone(), PATIENCE));
+        let committed = answer(|| consumer.committed_offsets(asked.clone(), ANSWER_WITHIN));
         let missing = committed.elements().into_iter().map(|element| {
             let (start, end) = spans[&element.partition()];
             let committed = if let Offset::Offset(offset) = element.offset() { offset } else { start };
@@ -114,7 +117,7 @@ impl Kafka {
         let mut found = Vec::new();
         let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
         while open > 0 {
-            let next = || match consumer.poll(PATIENCE) {
+            let next = || match consumer.poll(ANSWER_WITHIN) {
                 None => Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)),
                 Some(Err(KafkaError::PartitionEOF(_))) => Ok(None),
                 Some(next) => next.map(Some),

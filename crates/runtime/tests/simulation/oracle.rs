@@ -86,7 +86,8 @@ impl Oracle<'_> {
             return None;
         }
         if event.body.is_none() {
-            return Some("decode");
+            // Of all lanes the main one buries it.
+            return sink.is_none().then_some("decode");
         }
         if !flow.events().contains(&event.kind()) {
             return None;
