@@ -53,6 +53,27 @@ impl Queue {
         self.arrived.notify_one();
     }
 
+    /// Pushes a batch in pieces that a worker may take: a source knows nothing of the pipeline's bound. A record larger
+    /// than `bytes_max` goes alone.
+    pub(crate) fn push_batch(&self, batch: Batch, bytes_max: usize) {
+        if batch.size_bytes() <= bytes_max {
+            return self.push(Work::Batch(batch));
+        }
+        let Batch { topic, partition, records } = batch;
+        let piece = |records| Work::Batch(Batch { topic: topic.clone(), partition, records });
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        for record in records {
+            let size_bytes = record.size_bytes();
+            if !taken.is_empty() && bytes + size_bytes > bytes_max {
+                self.push(piece(std::mem::take(&mut taken)));
+                bytes = 0;
+            }
+            bytes += size_bytes;
+            taken.push(record);
+        }
+        self.push(piece(taken));
+    }
+
     /// The next work, waiting for it. Cancel-safe.
     pub(crate) async fn pop(&self) -> Work {
         loop {
@@ -103,5 +124,27 @@ impl Queue {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("invariant: nobody panics while holding a queue's lock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_testkit::message::message;
+
+    use super::*;
+
+    #[test]
+    fn a_batch_is_pushed_in_pieces_and_a_large_record_alone() {
+        let record = |offset, bytes: usize| message(offset, "e", &"x".repeat(bytes)).origin.record.clone();
+        let records = vec![record(1, 10), record(2, 10), record(3, 5_000), record(4, 10)];
+        let (topic, partition) = (records[0].topic.clone(), records[0].partition);
+        let queue = Queue::default();
+        queue.push_batch(Batch { topic, partition, records }, 1_000);
+        let offsets = std::iter::from_fn(|| match queue.try_pop()? {
+            Work::Batch(batch) => Some(batch.records.iter().map(|record| record.offset).collect::<Vec<_>>()),
+            Work::Mark(_) => None,
+        });
+        assert_eq!(offsets.collect::<Vec<_>>(), [vec![1, 2], vec![3], vec![4]]);
+        assert_eq!(queue.queued_bytes(), 0);
     }
 }
