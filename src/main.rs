@@ -1,5 +1,6 @@
 //! The millrace program: what was typed is parsed here and carried out in `commands`. Composition only.
 
+mod allocator;
 mod args;
 mod assemble;
 mod commands;
@@ -24,6 +25,7 @@ use crate::{
 };
 
 fn main() -> ExitCode {
+    allocator::bound();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

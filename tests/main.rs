@@ -10,6 +10,7 @@
 //! - `rebalance`: processes on Kafka that come, go and come back while records flow
 //! - `transactions`: outputs and counts are exact, also for processes that are killed
 //! - `hostile`: malformed records become dead letters and nothing else is held up
+//! - `memory`: resident memory is bounded while a store is silent
 //! - `isolation`: a sink that is away stops no other one, and misses nothing
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
@@ -19,6 +20,7 @@ mod demo;
 mod dlq;
 mod hostile;
 mod isolation;
+mod memory;
 mod modules;
 mod produce;
 mod rebalance;

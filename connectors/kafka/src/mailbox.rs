@@ -93,6 +93,11 @@ impl Mailbox {
         self.lock().bytes >= self.bytes_max
     }
 
+    /// How many bytes more there may be.
+    pub fn room_bytes(&self) -> usize {
+        self.bytes_max.saturating_sub(self.lock().bytes)
+    }
+
     /// Whether at most half of it is taken.
     pub fn has_room(&self) -> bool {
         self.lock().bytes <= self.bytes_max / 2

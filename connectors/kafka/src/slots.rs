@@ -7,7 +7,7 @@ use std::{
 
 use millrace_core::{Batch, Lease, Record};
 
-/// A batch ends when it holds this much.
+/// A batch holds no more than this, or one larger record.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// One owned partition.
@@ -28,6 +28,11 @@ impl Slot {
     /// A partition that was assigned.
     pub fn new(lease: Arc<Lease>, next_offset: i64) -> Self {
         Slot { lease, next_offset, paused: None, leaving: false, records: Vec::new(), bytes: 0 }
+    }
+
+    /// Whether the batch so far has no room for the record.
+    pub fn is_full_for(&self, record: &Record) -> bool {
+        !self.records.is_empty() && self.bytes + record.size_bytes() > BATCH_BYTES_MAX
     }
 
     /// Takes a record; answers whether the batch is as large as it may be.
@@ -194,7 +199,9 @@ mod tests {
         assert!(slot.add(record(9, 10), 2), "two records");
         let batch = slot.batch(&topic, 3).unwrap();
         assert_eq!((batch.partition, batch.records.len(), batch.next_offset()), (3, 2, slot.next_offset));
+        assert!(!slot.is_full_for(&record(10, BATCH_BYTES_MAX)), "a large record goes alone");
         assert!(slot.add(record(10, BATCH_BYTES_MAX), 100), "one large record");
+        assert!(slot.is_full_for(&record(11, 0)), "nothing goes with it");
         slot.leave();
         assert!(slot.batch(&topic, 3).is_none());
         assert!(slots.get_mut(2).is_none() && slots.get_mut(4).is_none() && slots.get_mut(-1).is_none());

@@ -189,6 +189,8 @@ impl Reader {
     fn fetch(&mut self) -> Result<()> {
         let consumer = self.consumer.clone();
         let mut wait = self.poll_wait();
+        // What is taken now lies in the mailbox only at the end.
+        let mut room_bytes = self.mailbox.room_bytes();
         for _ in 0..TURN_RECORDS_MAX {
             let polled = consumer.poll(wait);
             if !wait.is_zero() {
@@ -196,12 +198,16 @@ impl Reader {
                 wait = Duration::ZERO;
             }
             match polled {
-                Some(Ok(message)) => self.take(&message),
+                Some(Ok(message)) => {
+                    room_bytes = room_bytes
+                        .saturating_sub(message.key().map_or(0, <[u8]>::len) + message.payload_len());
+                    self.take(&message);
+                }
                 Some(Err(KafkaError::PartitionEOF(partition))) => self.end_of(partition),
                 Some(Err(error)) => self.handle(&error)?,
                 None => break,
             }
-            if consumer.context().is_noticed() {
+            if consumer.context().is_noticed() || room_bytes == 0 {
                 break;
             }
         }
@@ -243,6 +249,11 @@ impl Reader {
             value: message.payload().map(Bytes::copy_from_slice),
             headers: headers::read(message, &NO_HEADERS),
         };
+        if slot.is_full_for(&record)
+            && let Some(batch) = slot.batch(&self.plan.topic, partition)
+        {
+            self.mailbox.push(SourceEvent::Batch(batch));
+        }
         if slot.add(record, self.plan.batch_records_max)
             && let Some(batch) = slot.batch(&self.plan.topic, partition)
         {

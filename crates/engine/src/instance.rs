@@ -196,7 +196,7 @@ impl Instance {
 /// each step has an instance per partition, so the mark is what a process's memory is made of. Instances whose
 /// history is dear to read again keep half of what they may use.
 fn recycle_above(opened_bytes: usize, program: &Program) -> usize {
-    const GROWTH_BYTES_MAX: usize = 8 << 20;
+    const GROWTH_BYTES_MAX: usize = 2 << 20;
     let half_room = program.limits.memory_bytes_max.saturating_sub(opened_bytes) / 2;
     let growth = if program.look_back.is_some() { half_room } else { half_room.min(GROWTH_BYTES_MAX) };
     opened_bytes + growth

@@ -1,6 +1,8 @@
-//! Handing messages to a sink until each is done or rejected: tries, time-outs, narrowing.
+//! Handing encoded messages to a sink until each is done or rejected: tries, time-outs, narrowing.
 
-use millrace_core::{Answer, Call, Class, Error, Message, Ordinals};
+use std::sync::Arc;
+
+use millrace_core::{Answer, Call, Class, Encoded, Error, Origin};
 use tokio::time::{Instant, timeout};
 
 use crate::{
@@ -17,14 +19,14 @@ type Rejected = Vec<(usize, Error)>;
 /// A call that is not done, and why if it is to be tried again as it is.
 type Pending = (Call, Option<Error>);
 
-/// Delivers and says which messages, by place, the sink rejects. Returns only when all others are done.
+/// Delivers what was encoded of messages with these origins, and says which of them, by place, the sink rejects.
+/// Returns only when all others are done.
 pub(crate) async fn deliver(
     context: &Context,
     part: &SinkPart,
-    messages: &[Message],
-    ordinals: &mut Ordinals,
+    origins: &[Arc<Origin>],
+    encoded: Encoded,
 ) -> Result<Rejected, Halt> {
-    let encoded = part.sink.encode_part(messages, ordinals);
     let mut rejected: Rejected =
         encoded.rejected.into_iter().map(|(index, error)| (index as usize, error)).collect();
     let place = Place::Sink(part.id.sink.clone());
@@ -33,7 +35,7 @@ pub(crate) async fn deliver(
     let mut attempts = Attempts::new(context, target);
     let mut calls = encoded.calls;
     while let Some(first) = calls.first() {
-        let origin = |call: &Call| call.ops.first().map(|op| &*messages[op.message as usize].origin);
+        let origin = |call: &Call| call.ops.first().map(|op| &*origins[op.message as usize]);
         let permit = match attempts.admitted(origin(first)).await? {
             Ok(permit) => permit,
             Err(error) => {
@@ -63,7 +65,7 @@ pub(crate) async fn deliver(
         }
     }
     context.recovered();
-    let done = messages.len() - rejected.len().min(messages.len());
+    let done = origins.len() - rejected.len().min(origins.len());
     context.metrics.outputs.with_label_values(&[&*part.id.pipeline, &*part.id.sink]).inc_by(done as u64);
     Ok(rejected)
 }

@@ -379,7 +379,7 @@ impl Driver {
         let partition = batch.topic_partition();
         // A batch of a partition that was taken away meanwhile is the next owner's.
         let Some(entry) = self.partitions.get_mut(&partition) else { return };
-        entry.queue.push(Work::Batch(batch));
+        entry.queue.push_batch(batch, self.pipeline.limits.batch_bytes_max);
         if !entry.paused && entry.queue.queued_bytes() > self.pipeline.limits.queue_bytes_max {
             entry.paused = true;
             self.control.pause(&[partition]);

@@ -3,7 +3,9 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use futures::future::try_join_all;
-use millrace_core::{Error, Lease, Message, Ordinals, Origin, States, Step, StepContext, off_the_reactor};
+use millrace_core::{
+    Encoded, Error, Lease, Message, Ordinals, Origin, States, Step, StepContext, off_the_reactor,
+};
 use tokio::time::{Duration, Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +18,7 @@ use crate::{
     health::{Health, LastError, Trier},
     lookup::{self, LookupState},
     metrics::Metrics,
-    pipeline::{ModuleAbout, Pipeline, StepPart},
+    pipeline::{Limits, ModuleAbout, Pipeline, StepPart},
     steering::{HeldBy, Pause},
 };
 
@@ -183,12 +185,12 @@ impl Flow {
                 if messages.is_empty() {
                     return Ok(());
                 }
-                match &mut self.stages[index] {
-                    Stage::Lookup(_) => return lookup::run(self, index, messages).await,
-                    Stage::Step { .. } => messages = self.apply(index, messages)?,
+                if let Stage::Lookup(_) = &self.stages[index] {
+                    return lookup::run(self, index, messages).await;
                 }
+                messages = self.apply(index, messages)?;
             }
-            self.deliver(&messages).await
+            self.deliver(messages).await
         })
     }
 
@@ -234,18 +236,38 @@ impl Flow {
         Ok(outcome.passed)
     }
 
-    async fn deliver(&mut self, messages: &[Message]) -> Result<(), Halt> {
+    async fn deliver(&mut self, mut messages: Vec<Message>) -> Result<(), Halt> {
         let pipeline = self.context.pipeline.clone();
-        for chunk in chunks(messages, pipeline.limits.outputs_max, pipeline.limits.output_bytes_max) {
-            let context = &self.context;
-            let sinks = pipeline.sinks.iter().zip(&mut self.ordinals);
-            let sinks = sinks.map(|(part, ordinals)| deliver(context, part, chunk, ordinals));
-            let answers = try_join_all(sinks).await?;
-            for (part, rejected) in pipeline.sinks.iter().zip(answers) {
-                for (index, error) in rejected {
-                    let origin = chunk[index].origin.clone();
-                    self.reject(origin, Place::Sink(part.id.sink.clone()), &error, None);
-                }
+        let Limits { outputs_max, output_bytes_max, .. } = pipeline.limits;
+        // Backwards, so that what is done is let go chunk by chunk.
+        let mut starts = Vec::new();
+        let mut start = 0;
+        for chunk in chunks(&messages, outputs_max, output_bytes_max) {
+            starts.push(start);
+            start += chunk.len();
+        }
+        let mut tails: Vec<Vec<Message>> =
+            starts.into_iter().rev().map(|start| messages.split_off(start)).collect();
+        while let Some(chunk) = tails.pop() {
+            self.deliver_chunk(&pipeline, chunk).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands one chunk to all sinks at once. What waits for them is what they were to be sent and the records it came
+    /// from: parsed messages take many times that, and would be kept for as long as the slowest sink takes.
+    async fn deliver_chunk(&mut self, pipeline: &Pipeline, chunk: Vec<Message>) -> Result<(), Halt> {
+        let sinks = pipeline.sinks.iter().zip(&mut self.ordinals);
+        let encoded: Vec<Encoded> =
+            sinks.map(|(part, ordinals)| part.sink.encode_part(&chunk, ordinals)).collect();
+        let origins: Vec<Arc<Origin>> = chunk.into_iter().map(|message| message.origin).collect();
+        let context = &self.context;
+        let sinks = pipeline.sinks.iter().zip(encoded);
+        let sinks = sinks.map(|(part, encoded)| deliver(context, part, &origins, encoded));
+        let answers = try_join_all(sinks).await?;
+        for (part, rejected) in pipeline.sinks.iter().zip(answers) {
+            for (index, error) in rejected {
+                self.reject(origins[index].clone(), Place::Sink(part.id.sink.clone()), &error, None);
             }
         }
         Ok(())

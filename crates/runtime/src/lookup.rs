@@ -17,8 +17,9 @@ use crate::{
     flow::{Context, Flow, Halt},
 };
 
-/// Messages looked up in one round trip.
+/// Messages looked up in one round trip, fewer where their pages could hold more than the members.
 const WINDOW_MESSAGES_MAX: usize = 256;
+const WINDOW_MEMBERS_MAX: usize = 32_768;
 
 /// Members handed on at once: bounds what a fan-out makes of them.
 const CHUNK_MEMBERS_MAX: usize = 4_096;
@@ -148,19 +149,24 @@ impl LookupStep {
 pub(crate) async fn run(flow: &mut Flow, at: usize, messages: Vec<Message>) -> Result<(), Halt> {
     let step = flow.lookup(at).step.clone();
     let mut open = open(flow, &step, messages).await?;
+    let window_max = (WINDOW_MEMBERS_MAX / step.page_members_max() as usize).clamp(1, WINDOW_MESSAGES_MAX);
+    let chunk_bytes_max = flow.context.pipeline.limits.output_bytes_max;
     while !open.is_empty() {
-        let mut window: Vec<Open> = open.drain(..open.len().min(WINDOW_MESSAGES_MAX)).collect();
+        let mut window: Vec<Open> = open.drain(..open.len().min(window_max)).collect();
         let pages = read(flow, at, &step, &mut window).await?;
         let closed = closed(flow, &step, &window).await?;
         let mut rest = VecDeque::new();
         let mut chunk = Vec::new();
-        let mut members = 0;
+        let (mut members, mut bytes) = (0, 0);
         for ((mut entry, (page, more)), closed) in window.into_iter().zip(pages).zip(closed) {
             if closed {
                 continue;
             }
             match splice(&entry.message, &step.into, &step.json(&page)) {
-                Ok(message) => chunk.push(message),
+                Ok(message) => {
+                    bytes += message.size_bytes();
+                    chunk.push(message);
+                }
                 Err(error) => {
                     flow.reject(entry.message.origin.clone(), step.place(), &error, None);
                     continue;
@@ -171,9 +177,9 @@ pub(crate) async fn run(flow: &mut Flow, at: usize, messages: Vec<Message>) -> R
                 entry.after = Some(last.clone());
                 rest.push_back(entry);
             }
-            if members >= CHUNK_MEMBERS_MAX {
+            if members >= CHUNK_MEMBERS_MAX || bytes >= chunk_bytes_max {
                 flow.run(at + 1, std::mem::take(&mut chunk)).await?;
-                members = 0;
+                (members, bytes) = (0, 0);
             }
         }
         flow.run(at + 1, chunk).await?;
@@ -208,6 +214,8 @@ async fn open(
         match rendered {
             Err(error) => flow.reject(message.origin.clone(), step.place(), &error, None),
             Ok((key, guard)) => {
+                // It may wait for many pages: without its parsed JSON, which takes several times the room of its text.
+                let message = Message::derived(message.origin, message.key, message.value);
                 let name = flow.context.pipeline.configured_name();
                 let mut guard = guard.map(|id| format!("{name}/{}/{id}", step.id));
                 let closes = step.guard.as_ref().is_some_and(|g| LookupStep::lists(&g.closed_by, &message));

@@ -63,6 +63,27 @@ impl Queue {
         self.arrived.notify_one();
     }
 
+    /// Pushes a batch in pieces that a worker may take: a source knows nothing of the pipeline's bound. A record larger
+    /// than `bytes_max` goes alone.
+    pub(crate) fn push_batch(&self, batch: Batch, bytes_max: usize) {
+        if batch.size_bytes() <= bytes_max {
+            return self.push(Work::Batch(batch));
+        }
+        let Batch { topic, partition, records } = batch;
+        let piece = |records| Work::Batch(Batch { topic: topic.clone(), partition, records });
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        for record in records {
+            let size_bytes = record.size_bytes();
+            if !taken.is_empty() && bytes + size_bytes > bytes_max {
+                self.push(piece(std::mem::take(&mut taken)));
+                bytes = 0;
+            }
+            bytes += size_bytes;
+            taken.push(record);
+        }
+        self.push(piece(taken));
+    }
+
     /// The next work, waiting for it. Cancel-safe.
     pub(crate) async fn pop(&self) -> Work {
         loop {
@@ -118,23 +139,22 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use millrace_core::Record;
+    use millrace_testkit::message::message;
 
     use super::*;
 
-    fn batch(offset: i64) -> Work {
-        let record = Record {
-            topic: "t".into(),
-            partition: 0,
-            offset,
-            timestamp_ms: 0,
-            key: None,
-            value: Some("12345".into()),
-            headers: Arc::new([]),
-        };
-        Work::Batch(Batch { topic: "t".into(), partition: 0, records: vec![record] })
+    fn record(offset: i64, bytes: usize) -> Record {
+        message(offset, "e", &"x".repeat(bytes)).origin.record.clone()
+    }
+
+    fn batch(records: Vec<Record>) -> Batch {
+        let (topic, partition) = (records[0].topic.clone(), records[0].partition);
+        Batch { topic, partition, records }
+    }
+
+    fn single(offset: i64) -> Work {
+        Work::Batch(batch(vec![record(offset, 5)]))
     }
 
     fn popped(queue: &Queue, bytes_max: usize) -> Option<i64> {
@@ -145,7 +165,7 @@ mod tests {
     fn a_mark_between_batches_does_not_part_them() {
         let queue = Queue::default();
         for offset in 0..3 {
-            queue.push(batch(offset));
+            queue.push(single(offset));
             queue.push(Work::Mark(offset + 1));
         }
         assert!(matches!(queue.try_pop(), Some(Work::Batch(_))));
@@ -162,12 +182,25 @@ mod tests {
         queue.push(Work::Mark(4));
         queue.push(Work::Mark(7));
         assert_eq!(popped(&queue, 1_000), None);
-        queue.push(batch(7));
+        queue.push(single(7));
         let held = queue.held_bytes();
         assert_eq!(popped(&queue, held - 1), None);
         assert!(matches!(queue.try_pop(), Some(Work::Mark(7))), "progress that waits for no batch");
         assert_eq!(popped(&queue, held), Some(8));
         queue.done();
         assert_eq!(queue.held_bytes(), 0);
+    }
+
+    #[test]
+    fn a_batch_is_pushed_in_pieces_and_a_large_record_alone() {
+        let records = vec![record(1, 10), record(2, 10), record(3, 5_000), record(4, 10)];
+        let queue = Queue::default();
+        queue.push_batch(batch(records), 1_000);
+        let offsets = std::iter::from_fn(|| match queue.try_pop()? {
+            Work::Batch(batch) => Some(batch.records.iter().map(|record| record.offset).collect::<Vec<_>>()),
+            Work::Mark(_) => None,
+        });
+        assert_eq!(offsets.collect::<Vec<_>>(), [vec![1, 2], vec![3], vec![4]]);
+        assert_eq!(queue.queued_bytes(), 0);
     }
 }
