@@ -27,6 +27,8 @@ pub(crate) struct Answered {
     pub(crate) refused: Option<(usize, String)>,
     /// Bytes answered.
     pub(crate) bytes: usize,
+    /// Records answered.
+    pub(crate) records: usize,
 }
 
 /// Where outputs and the accumulator go. Nothing is changed by a call that fails.
@@ -55,7 +57,7 @@ impl Buffers {
         instance.transform(&self.input, timeout_ms)?;
         let answer = instance.answer(limits.output_bytes_max)?;
         let records_max = match kind {
-            Kind::ArrayMap => limits.output_records_max.min(limits.fan_out_max),
+            Kind::ArrayMap if messages.len() == 1 => limits.output_records_max.min(limits.fan_out_max),
             _ => limits.output_records_max,
         };
         let decoded = decode_answer(answer, kind == Kind::Aggregate, records_max, &mut self.records)
@@ -65,7 +67,14 @@ impl Buffers {
             Some(refusal) => Some((refused_index(refusal.offset, messages, frame)?, hint_text(refusal.hint))),
         };
         let processed = refused.as_ref().map_or(messages.len(), |(index, _)| *index);
-        self.find_sources(kind, &messages[..processed], frame)?;
+        let inputs = &messages[..processed];
+        match kind {
+            Kind::ArrayMap if program.info.provenance => {
+                self.find_told_sources(inputs, frame, limits.fan_out_max)?;
+            }
+            Kind::ArrayMap => self.take_one_source(inputs),
+            _ => self.find_sources(kind, inputs, frame)?,
+        }
         if let Some(accumulator) = decoded.accumulator {
             let (length, max) = (accumulator.len(), limits.accumulator_bytes_max);
             if length > max {
@@ -75,7 +84,7 @@ impl Buffers {
             effects.accumulator.extend_from_slice(accumulator);
         }
         self.deliver(kind, answer, messages, effects.passed);
-        Ok(Answered { refused, bytes: answer.len() })
+        Ok(Answered { refused, bytes: answer.len(), records: self.records.len() })
     }
 
     /// Encodes messages as the input of a transform or of `look_back`.
@@ -84,16 +93,44 @@ impl Buffers {
         encode_input(&mut self.input, frame.base, records);
     }
 
+    /// An array map that does not tell: its outputs are new records without an offset, all of the one record of the
+    /// call. What was made of a record and then refused with it is dropped.
+    fn take_one_source(&mut self, inputs: &[Message]) {
+        let kept = if inputs.is_empty() { 0 } else { self.records.len() };
+        self.sources.clear();
+        self.sources.resize(kept, 0);
+    }
+
+    /// An array map that tells: any number of outputs for each input, in their order. A module that lies about it
+    /// moves outputs between records of the call, which were all its own to answer for, and nothing else.
+    fn find_told_sources(
+        &mut self,
+        inputs: &[Message],
+        frame: &Frame,
+        fan_out_max: usize,
+    ) -> Result<(), Fault> {
+        self.sources.clear();
+        let (mut source, mut outputs) = (0, 0_usize);
+        for record in &self.records {
+            let delta = record.offset_delta;
+            while inputs.get(source).is_some_and(|input| frame.offset_delta(source, input) < delta) {
+                (source, outputs) = (source + 1, 0);
+            }
+            match inputs.get(source) {
+                Some(input) if frame.offset_delta(source, input) == delta => self.sources.push(source),
+                _ => return Err(Fault::Provenance(frame.base.offset.saturating_add(delta))),
+            }
+            outputs += 1;
+            if outputs > fan_out_max {
+                return Err(Fault::FanOut { max: fan_out_max });
+            }
+        }
+        Ok(())
+    }
+
     /// Finds the input each output was made of, and checks that there are as many as the kind allows.
     fn find_sources(&mut self, kind: Kind, inputs: &[Message], frame: &Frame) -> Result<(), Fault> {
         self.sources.clear();
-        if kind == Kind::ArrayMap {
-            // Its outputs are new records without an offset, all of the one record of the call. What was made
-            // of a record and then refused with it is dropped.
-            let kept = if inputs.is_empty() { 0 } else { self.records.len() };
-            self.sources.resize(kept, 0);
-            return Ok(());
-        }
         let mut next = 0;
         for record in &self.records {
             let delta = record.offset_delta;

@@ -39,6 +39,8 @@ pub(crate) enum Fault {
     OutputBytes { length: usize, max: usize },
     #[error("its output holds {count} records, at most {max} are allowed")]
     OutputRecords { count: u32, max: usize },
+    #[error("makes more than {max} records of one")]
+    FanOut { max: usize },
     #[error("its output is malformed at {0}")]
     Malformed(&'static str),
     #[error("its output is of offset {0}, which is not of the input or out of order")]

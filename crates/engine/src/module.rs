@@ -6,7 +6,7 @@ use serde::Serialize;
 use wasmtime::{ExternType, FuncType, Module, ValType};
 
 use crate::{
-    abi::{COPY_RECORDS, Kind},
+    abi::{COPY_RECORDS, Kind, PROVENANCE},
     wasi,
 };
 
@@ -22,6 +22,8 @@ pub struct ModuleInfo {
     pub init: bool,
     /// Whether it can be shown the records before the first.
     pub look_back: bool,
+    /// Whether the outputs of its `array_map` tell which record each was made of, so that records can share a call.
+    pub provenance: bool,
     /// What it asks of the host, as `namespace.name`.
     pub imports: Vec<String>,
     /// What it offers, by name.
@@ -50,6 +52,7 @@ impl ModuleInfo {
             kind,
             init: module.get_export("init").is_some(),
             look_back: module.get_export("look_back").is_some(),
+            provenance: kind == Kind::ArrayMap && module.get_export(PROVENANCE).is_some(),
             imports: module
                 .imports()
                 .take(NAMES_MAX)

@@ -72,8 +72,8 @@ impl Program {
             name,
             init_input: info.init.then_some(init_input),
             limits: Limits {
-                // Only in a call of its own is it known which record an output of an array_map came from.
-                call_records_max: if info.kind == Kind::ArrayMap {
+                // Where an array_map does not tell, only in a call of its own is it known which record an output came from.
+                call_records_max: if info.kind == Kind::ArrayMap && !info.provenance {
                     1
                 } else {
                     options.limits.call_records_max

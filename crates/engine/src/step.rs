@@ -120,7 +120,8 @@ impl ModuleStep {
         match attempt.result {
             Ok(answered) => match answered.refused {
                 None => {
-                    let strained = answered.bytes > limits.output_bytes_max / 4;
+                    let strained = answered.bytes > limits.output_bytes_max / 4
+                        || answered.records > limits.output_records_max / 4;
                     plan.passed(&mut self.pace, frame.len, attempt.ticks, strained);
                     self.remember(messages);
                 }

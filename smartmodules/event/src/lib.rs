@@ -4,7 +4,6 @@
 mod envelope;
 mod error;
 mod fields;
-#[cfg(target_family = "wasm")]
 pub mod guest;
 mod params;
 mod path;

@@ -8,7 +8,10 @@ mod guest {
     use std::sync::OnceLock;
 
     use event::guest;
-    use fluvio_smartmodule::dataplane::smartmodule::SmartModuleExtraParams;
+    use fluvio_smartmodule::dataplane::core::Encoder;
+    use fluvio_smartmodule::dataplane::smartmodule::{
+        SMARTMODULE_TIMESTAMPS_VERSION, SmartModuleExtraParams,
+    };
     use fluvio_smartmodule::{RecordData, Result, SmartModuleRecord, smartmodule};
 
     use crate::mask::Settings;
@@ -17,7 +20,9 @@ mod guest {
 
     #[smartmodule(init)]
     fn init(params: SmartModuleExtraParams) -> Result<()> {
-        guest::init(&SETTINGS, &params, Settings::new)
+        let mut encoded = Vec::new();
+        params.encode(&mut encoded, SMARTMODULE_TIMESTAMPS_VERSION)?;
+        Ok(guest::init(&SETTINGS, &encoded, Settings::new)?)
     }
 
     #[smartmodule(map)]

@@ -19,6 +19,10 @@ pub(crate) const VERSION: i32 = 22;
 /// The import through which a guest hands over its output, in whatever namespace.
 pub(crate) const COPY_RECORDS: &str = "copy_records";
 
+/// The export by which an `array_map` says that each of its outputs has the offset of the record it was made of, in the
+/// order of the records. It is no part of Fluvio's ABI: without it, or in Fluvio, nothing follows from such offsets.
+pub(crate) const PROVENANCE: &str = "millrace_provenance_v1";
+
 /// The code of `init` that goes with a hint.
 pub(crate) const INIT_REFUSED: i32 = -2;
 

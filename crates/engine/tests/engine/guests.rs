@@ -111,17 +111,27 @@ fn shipped_modules_pass_their_cases() {
         let module = module.unwrap().path();
         let Ok(files) = fs::read_dir(module.join("cases")) else { continue };
         let name = module.file_name().unwrap().to_str().unwrap();
-        let wasm = fs::read(smartmodules().join(format!("dist/{name}.wasm"))).unwrap();
+        let builds: Vec<_> = [
+            format!("{name}.wasm"),
+            format!("testing/{name}-fluvio.wasm"),
+            format!("testing/{name}-lean.wasm"),
+        ]
+        .into_iter()
+        .filter_map(|file| Some((fs::read(smartmodules().join("dist").join(&file)).ok()?, file)))
+        .collect();
+        assert_eq!(builds.len(), 2, "{name}: one build with either SDK");
         for file in files {
             let path = file.unwrap().path();
-            let what = format!("{name}/{}", path.file_name().unwrap().to_str().unwrap());
-            let case: Case = serde_json::from_slice(&fs::read(&path).unwrap())
-                .unwrap_or_else(|error| panic!("{what}: {error}"));
-            check(&case, &wasm, &what);
-            cases += 1;
+            for (wasm, build) in &builds {
+                let what = format!("{build}, {}", path.file_name().unwrap().to_str().unwrap());
+                let case: Case = serde_json::from_slice(&fs::read(&path).unwrap())
+                    .unwrap_or_else(|error| panic!("{what}: {error}"));
+                check(&case, wasm, &what);
+                cases += 1;
+            }
         }
     }
-    assert!(cases >= 30, "only {cases} cases were found");
+    assert!(cases >= 60, "only {cases} cases were found");
 }
 
 #[test]

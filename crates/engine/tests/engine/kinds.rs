@@ -93,6 +93,89 @@ fn an_array_map_sees_one_record_a_call() {
     assert_eq!(result.passed.len(), 3);
 }
 
+/// An array map that says that it keeps provenance, and then does this.
+fn telling(body: &str) -> String {
+    let fields = r#"(func (export "millrace_provenance_v1"))
+                    (func (export "alloc") (param i32) (result i32) (i32.const 65536))"#;
+    module_with("array_map", fields, body)
+}
+
+#[test]
+fn an_array_map_that_tells_where_its_outputs_came_from_sees_whole_batches() {
+    // It traps for a single record, so they must have come together.
+    let body = "(if (i32.eq (call $be32 (local.get $raw)) (i32.const 1)) (then (unreachable)))
+                (call $pass (local.get $raw) (local.get $len))";
+    let factory = load(&telling(body), &tight());
+    assert!(factory.info().provenance);
+    let input = vec![message(5, 10, None, b"a"), message(9, 7, None, b"b"), message(9, 7, None, b"c")];
+    let outcome = open(&factory).apply(input).unwrap();
+    assert_eq!(offsets(&outcome.passed), [5, 9, 9]);
+    assert!(!load(&passes("array_map", ""), &tight()).info().provenance);
+}
+
+/// Three outputs of one byte each with these offsets, whatever came in; alone, a record passes.
+fn claims(offsets: [u8; 3]) -> String {
+    let record = |index: usize, offset: u8| {
+        // Length 7 and its parts: attributes, time, offset, no key, a value of one byte, headers.
+        let at = 20 + index * 8;
+        let bytes = [14, 0, 0, offset * 2, 0, 2, 97, 0];
+        let stores = bytes.iter().enumerate();
+        stores
+            .map(|(n, byte)| format!("(i32.store8 (i32.const {}) (i32.const {byte}))", at + n))
+            .collect::<String>()
+    };
+    let records: String =
+        offsets.into_iter().enumerate().map(|(index, offset)| record(index, offset)).collect();
+    telling(&format!(
+        "(if (i32.eq (call $be32 (local.get $raw)) (i32.const 1))
+           (then (return (call $pass (local.get $raw) (local.get $len)))))
+         (call $put32 (i32.const 16) (i32.const 3)) {records} (i32.store8 (i32.const 44) (i32.const 0))
+         (call $copy_records (i32.const 16) (i32.const 29))
+         (i32.const 3)"
+    ))
+}
+
+#[test]
+fn what_an_array_map_tells_is_checked_and_nothing_of_a_lie_counts() {
+    let of = |offsets| run(&claims(offsets), &tight(), &["x", "y", "z"]);
+    let told = of([0, 0, 2]);
+    assert_eq!(told.passed, [100, 100, 102].map(|offset| (offset, "a".to_owned())));
+    // Out of order or of a record it was not given: the records go alone, and are answered for one by one.
+    for lie in [[1, 0, 2], [0, 1, 3]] {
+        let result = of(lie);
+        let alone = [(100, "x".to_owned()), (101, "y".to_owned()), (102, "z".to_owned())];
+        assert_eq!((result.passed, result.rejected.len()), (alone.to_vec(), 0), "{lie:?}");
+    }
+}
+
+#[test]
+fn the_fan_out_of_each_record_of_a_call_is_bounded() {
+    let mut options = tight();
+    options.limits.fan_out_max = 2;
+    let within = run(&claims([0, 0, 1]), &options, &["x", "y"]);
+    assert_eq!(within.passed.len(), 3);
+    let beyond = run(&claims([1, 1, 1]), &options, &["x", "y"]);
+    let alone = [(100, "x".to_owned()), (101, "y".to_owned())];
+    assert_eq!(beyond.passed, alone, "the call does not count, and alone they fit");
+}
+
+#[test]
+fn a_refusal_in_a_shared_call_keeps_what_came_before() {
+    // One output of the first record, then a refusal of the second with the hint "no"; alone, a record passes.
+    let body = "(if (i32.eq (call $be32 (local.get $raw)) (i32.const 1))
+           (then (return (call $pass (local.get $raw) (local.get $len)))))
+         (call $put32 (i32.const 16) (i32.const 1))
+         (i64.store (i32.const 20) (i64.const 0x006102000000000e))
+         (i32.store8 (i32.const 28) (i32.const 1))
+         (i32.store16 (i32.const 29) (i32.const 512)) (i32.store16 (i32.const 31) (i32.const 0x6f6e))
+         (i64.store (i32.const 33) (i64.const 0x6500000000000000)) (i32.store (i32.const 41) (i32.const 0))
+         (call $copy_records (i32.const 16) (i32.const 28))
+         (i32.const 1)";
+    let result = run(&telling(body), &tight(), &["x", "y", "z"]);
+    assert_eq!(result.rejected, [(101, "no".to_owned())]);
+    assert_eq!(result.passed, [(100, "a".to_owned()), (102, "z".to_owned())]);
+}
+
 #[test]
 fn calls_are_cut_by_records_and_bytes() {
     let alloc = r#"(func (export "alloc") (param i32) (result i32) (i32.const 65536))"#;

@@ -1,18 +1,19 @@
-//! Our host beside fluvio-smartengine 0.50.1, Fluvio's own, on the modules of `smartmodules/dist`.
+//! Our host beside fluvio-smartengine 0.50.1, Fluvio's own, on the shipped modules in both of their builds.
 //!
-//! Run with `cargo run --release --manifest-path benches/smartengine/Cargo.toml`.
+//! Run with `cargo run --release --manifest-path conformance/Cargo.toml --bin bench`.
 //!
-//! Both hosts get the same records of about one kilobyte in batches of 1, 100 and 1,000, and take turns in one
-//! process, so that what slows the machine slows both. Time is the CPU time of the calling thread. Before anything is
-//! timed, the outputs of both are compared, keys and values.
+//! All get the same records of about one kilobyte in batches of 1, 100 and 1,000, and take turns in one process, so
+//! that what slows the machine slows all. Time is the CPU time of the calling thread. Before anything is timed, the
+//! outputs are compared, keys and values.
 //!
 //! What is timed is the way from records in memory to records in memory. fluvio-smartengine takes a batch that is
 //! already encoded, as a broker that stores Fluvio's format has it; a program that reads its records from elsewhere
 //! has to encode them first. Both are shown: `fluvio` encodes, `encoded` does not.
 
-use std::{collections::BTreeMap, hint::black_box, path::Path, sync::Arc};
+use std::{collections::BTreeMap, hint::black_box};
 
 use bytes::Bytes;
+use conformance::{case, host::Input, millrace::message};
 use fluvio_protocol::{
     Encoder,
     record::{Record as FluvioRecord, RecordData},
@@ -21,7 +22,7 @@ use fluvio_smartengine::{SmartModuleChainBuilder, SmartModuleChainInstance, Smar
 use fluvio_smartmodule::{
     SMARTMODULE_TIMESTAMPS_VERSION as ABI_VERSION, dataplane::smartmodule::SmartModuleInput,
 };
-use millrace_core::{Envelope, Message, Origin, Record, Step, StepContext, StepFactory};
+use millrace_core::{Message, Step, StepContext, StepFactory};
 use millrace_engine::{EngineOptions, ModuleOptions, SmartEngine};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
@@ -33,17 +34,37 @@ const ROUND_SECONDS_MIN: f64 = 0.2;
 const PREPARED_RECORDS: usize = 1_000;
 const TIMESTAMP_MS: i64 = 1_424_129_760_000;
 
-/// A shipped module and its parameters.
+/// A shipped module, its parameters, and its files with either SDK, below `smartmodules/dist`.
 struct Subject {
     module: &'static str,
     kind: &'static str,
     params: &'static [(&'static str, &'static str)],
+    fluvio: &'static str,
+    lean: &'static str,
 }
 
 const SUBJECTS: [Subject; 3] = [
-    Subject { module: "visible-posts", kind: "filter", params: &[] },
-    Subject { module: "mask-fields", kind: "map", params: &[("fields", "payload.content")] },
-    Subject { module: "feed-fanout", kind: "array_map", params: &[] },
+    Subject {
+        module: "visible-posts",
+        kind: "filter",
+        params: &[],
+        fluvio: "testing/visible-posts-fluvio.wasm",
+        lean: "visible-posts.wasm",
+    },
+    Subject {
+        module: "mask-fields",
+        kind: "map",
+        params: &[("fields", "payload.content")],
+        fluvio: "mask-fields.wasm",
+        lean: "testing/mask-fields-lean.wasm",
+    },
+    Subject {
+        module: "feed-fanout",
+        kind: "array_map",
+        params: &[],
+        fluvio: "testing/feed-fanout-fluvio.wasm",
+        lean: "feed-fanout.wasm",
+    },
 ];
 
 /// One output: key and value.
@@ -56,18 +77,22 @@ struct Batch {
     encoded: Vec<u8>,
 }
 
-/// The engines, and a module in each of them.
+/// A module in both hosts, in each build.
 struct Hosts {
     ours: Box<dyn Step>,
+    ours_lean: Box<dyn Step>,
     fluvio: SmartModuleChainInstance,
+    fluvio_lean: SmartModuleChainInstance,
 }
 
 /// Records per second of CPU time, a figure for each round.
 #[derive(Default)]
 struct Rates {
     ours: Vec<f64>,
+    ours_lean: Vec<f64>,
     fluvio: Vec<f64>,
     encoded: Vec<f64>,
+    fluvio_lean: Vec<f64>,
 }
 
 impl Batch {
@@ -75,16 +100,12 @@ impl Batch {
         let key = || Bytes::from_static(b"author");
         let values: Vec<Vec<u8>> = (0..len).map(event).collect();
         let messages = (0_i64..).zip(&values).map(|(offset, value)| {
-            let record = Record {
-                topic: "t".into(),
-                partition: 0,
+            message(&Input {
                 offset,
                 timestamp_ms: TIMESTAMP_MS,
-                key: Some(key()),
-                value: Some(value.clone().into()),
-                headers: [].into(),
-            };
-            Message::first(Arc::new(Origin { record, envelope: Envelope::default() }))
+                key: Some(key().to_vec()),
+                value: value.clone(),
+            })
         });
         let records: Vec<FluvioRecord> = (0_i64..)
             .zip(&values)
@@ -107,65 +128,83 @@ impl Batch {
 
 impl Hosts {
     fn open(subject: &Subject, ours: &SmartEngine, fluvio: &fluvio_smartengine::SmartEngine) -> Self {
-        let file = format!("../../smartmodules/dist/{}.wasm", subject.module);
-        let wasm =
-            std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("the module is in dist");
+        let wasm = |file: &str| std::fs::read(case::dist().join(file)).expect("the module is in dist");
         let params: BTreeMap<_, _> =
             subject.params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let config = SmartModuleConfig::builder()
-            .smartmodule_names(&[subject.module.to_owned()])
-            .params(params.clone().into())
-            .build()
-            .expect("the configuration is complete");
-        let options = ModuleOptions { params, ..ModuleOptions::default() };
-        let factory = ours.load(subject.module, &wasm, &options).expect("our host loads a shipped module");
-        let context = StepContext { pipeline: "bench".into(), partition: 0 };
-        Hosts {
-            ours: factory.open(&context).expect("our host opens a shipped module"),
-            fluvio: SmartModuleChainBuilder::from((config, wasm))
+        let options = ModuleOptions { params: params.clone(), ..ModuleOptions::default() };
+        let in_ours = |file: &str| {
+            let factory =
+                ours.load(subject.module, &wasm(file), &options).expect("our host loads a shipped module");
+            let context = StepContext { pipeline: "bench".into(), partition: 0 };
+            factory.open(&context).expect("our host opens a shipped module")
+        };
+        let in_fluvio = |file: &str| {
+            let config = SmartModuleConfig::builder()
+                .smartmodule_names(&[subject.module.to_owned()])
+                .params(params.clone().into())
+                .build()
+                .expect("the configuration is complete");
+            SmartModuleChainBuilder::from((config, wasm(file)))
                 .initialize(fluvio)
-                .expect("fluvio-smartengine loads a shipped module"),
+                .expect("fluvio-smartengine loads a shipped module")
+        };
+        Hosts {
+            ours: in_ours(subject.fluvio),
+            ours_lean: in_ours(subject.lean),
+            fluvio: in_fluvio(subject.fluvio),
+            fluvio_lean: in_fluvio(subject.lean),
         }
     }
 
-    fn ours(&mut self, batch: Vec<Message>) -> Vec<Message> {
-        let outcome = self.ours.apply(batch).expect("the module works in our host");
-        assert!(outcome.rejected.is_empty(), "our host rejected a record");
-        outcome.passed
-    }
-
-    fn fluvio(&mut self, input: SmartModuleInput) -> Vec<FluvioRecord> {
-        let output = self.fluvio.process(input).expect("the module works in fluvio-smartengine");
-        assert!(output.error.is_none(), "fluvio-smartengine rejected a record");
-        output.successes
-    }
-
-    /// Both give the same for this batch; how many records that is.
+    /// All give the same for this batch; how many records that is.
     fn compare(&mut self, subject: &Subject, batch: &Batch) -> usize {
-        let ours: Vec<Output> = self
-            .ours(batch.messages.clone())
-            .into_iter()
-            .map(|message| (message.key.clone(), message.value.clone()))
-            .collect();
-        let theirs = [encoding(batch.records.clone()), already_encoded(batch.encoded.clone())];
-        for input in theirs {
-            let theirs: Vec<Output> = self
-                .fluvio(input)
-                .into_iter()
-                .map(|record| (record.key.as_deref().cloned(), Bytes::clone(&record.value)))
-                .collect();
-            assert!(ours == theirs, "{}: the outputs differ, batch of {}", subject.module, batch.len());
+        let of_ours = |step: &mut Box<dyn Step>| -> Vec<Output> {
+            let passed = ours(step, batch.messages.clone()).into_iter();
+            passed.map(|message| (message.key.clone(), message.value.clone())).collect()
+        };
+        let of_fluvio = |chain: &mut SmartModuleChainInstance, input| -> Vec<Output> {
+            let records = fluvio(chain, input).into_iter();
+            records.map(|record| (record.key.as_deref().cloned(), Bytes::clone(&record.value))).collect()
+        };
+        let first = of_ours(&mut self.ours);
+        let others = [
+            of_ours(&mut self.ours_lean),
+            of_fluvio(&mut self.fluvio, encoding(batch.records.clone())),
+            of_fluvio(&mut self.fluvio, already_encoded(batch.encoded.clone())),
+            of_fluvio(&mut self.fluvio_lean, encoding(batch.records.clone())),
+        ];
+        for other in others {
+            assert!(first == other, "{}: the outputs differ, batch of {}", subject.module, batch.len());
         }
-        ours.len()
+        first.len()
     }
 
     /// One round of each.
     fn round(&mut self, batch: &Batch, rates: &mut Rates) {
         let len = batch.len();
-        rates.ours.push(rate(len, || batch.messages.clone(), |messages| self.ours(messages)));
-        rates.fluvio.push(rate(len, || batch.records.clone(), |records| self.fluvio(encoding(records))));
-        rates.encoded.push(rate(len, || already_encoded(batch.encoded.clone()), |input| self.fluvio(input)));
+        let messages = || batch.messages.clone();
+        let records = || batch.records.clone();
+        let encoded = || already_encoded(batch.encoded.clone());
+        rates.ours.push(rate(len, messages, |messages| ours(&mut self.ours, messages)));
+        rates.ours_lean.push(rate(len, messages, |messages| ours(&mut self.ours_lean, messages)));
+        rates.fluvio.push(rate(len, records, |records| fluvio(&mut self.fluvio, encoding(records))));
+        rates.encoded.push(rate(len, encoded, |input| fluvio(&mut self.fluvio, input)));
+        rates
+            .fluvio_lean
+            .push(rate(len, records, |records| fluvio(&mut self.fluvio_lean, encoding(records))));
     }
+}
+
+fn ours(step: &mut Box<dyn Step>, batch: Vec<Message>) -> Vec<Message> {
+    let outcome = step.apply(batch).expect("the module works in our host");
+    assert!(outcome.rejected.is_empty(), "our host rejected a record");
+    outcome.passed
+}
+
+fn fluvio(chain: &mut SmartModuleChainInstance, input: SmartModuleInput) -> Vec<FluvioRecord> {
+    let output = chain.process(input).expect("the module works in fluvio-smartengine");
+    assert!(output.error.is_none(), "fluvio-smartengine rejected a record");
+    output.successes
 }
 
 fn encoding(records: Vec<FluvioRecord>) -> SmartModuleInput {
@@ -222,8 +261,8 @@ fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-fn median(values: impl IntoIterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.into_iter().collect();
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
@@ -233,7 +272,7 @@ fn ratios(ours: &[f64], theirs: &[f64]) -> String {
     let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
     let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     let most = ratios.iter().copied().fold(0.0, f64::max);
-    format!("{:.2} ({least:.2}-{most:.2})", median(ratios))
+    format!("{:.2} ({least:.2}-{most:.2})", median(&ratios))
 }
 
 fn main() {
@@ -243,9 +282,11 @@ fn main() {
         "records of {} bytes, medians of {ROUNDS} rounds in records/s of thread CPU time",
         event(0).len()
     );
-    println!("ratio: ours to the other, median of the rounds (least-most)\n");
-    println!("| module | batch | outputs | ours | fluvio | encoded | ratio | ratio to encoded |");
-    println!("|---|--:|--:|--:|--:|--:|--:|--:|");
+    println!("ratio: of the rounds, median (least-most), to `fluvio`\n");
+    println!(
+        "| module | batch | outputs | ours | fluvio | encoded | ratio | ours, lean | ratio | fluvio, lean |"
+    );
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     for subject in &SUBJECTS {
         for len in BATCHES {
             let batch = Batch::of(len);
@@ -256,14 +297,16 @@ fn main() {
                 hosts.round(&batch, &mut rates);
             }
             println!(
-                "| {} ({}) | {len} | {outputs} | {:.0} | {:.0} | {:.0} | {} | {} |",
+                "| {} ({}) | {len} | {outputs} | {:.0} | {:.0} | {:.0} | {} | {:.0} | {} | {:.0} |",
                 subject.module,
                 subject.kind,
-                median(rates.ours.iter().copied()),
-                median(rates.fluvio.iter().copied()),
-                median(rates.encoded.iter().copied()),
+                median(&rates.ours),
+                median(&rates.fluvio),
+                median(&rates.encoded),
                 ratios(&rates.ours, &rates.fluvio),
-                ratios(&rates.ours, &rates.encoded),
+                median(&rates.ours_lean),
+                ratios(&rates.ours_lean, &rates.fluvio),
+                median(&rates.fluvio_lean),
             );
         }
     }
