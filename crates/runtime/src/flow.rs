@@ -19,6 +19,7 @@ use crate::{
     lookup::{self, LookupState},
     metrics::Metrics,
     pipeline::{Limits, ModuleAbout, Pipeline, StepPart},
+    portions::Portions,
     steering::{HeldBy, Pause},
 };
 
@@ -57,7 +58,7 @@ pub(crate) struct Flow {
 }
 
 enum Stage {
-    Step { id: Arc<str>, about: ModuleAbout, step: Box<dyn Step> },
+    Step { id: Arc<str>, about: ModuleAbout, step: Box<dyn Step>, portions: Portions },
     Lookup(Box<LookupState>),
 }
 
@@ -133,9 +134,12 @@ impl Flow {
         let mut stages = Vec::with_capacity(context.pipeline.steps.len());
         for part in &context.pipeline.steps {
             stages.push(match part {
-                StepPart::Module { id, factory, about } => {
-                    Stage::Step { id: id.clone(), about: about.clone(), step: factory.open(&step_context)? }
-                }
+                StepPart::Module { id, factory, about } => Stage::Step {
+                    id: id.clone(),
+                    about: about.clone(),
+                    step: factory.open(&step_context)?,
+                    portions: Portions::default(),
+                },
                 StepPart::Lookup(step) => Stage::Lookup(Box::new(LookupState::new(step.clone()))),
             });
         }
@@ -180,17 +184,25 @@ impl Flow {
         messages: Vec<Message>,
     ) -> Pin<Box<dyn Future<Output = Result<(), Halt>> + Send + '_>> {
         Box::pin(async move {
-            let mut messages = messages;
-            for index in at..self.stages.len() {
+            let (mut index, mut messages) = (at, messages);
+            loop {
                 if messages.is_empty() {
                     return Ok(());
                 }
-                if let Stage::Lookup(_) = &self.stages[index] {
-                    return lookup::run(self, index, messages).await;
+                let portion = match self.stages.get(index) {
+                    None => return self.deliver(messages).await,
+                    Some(Stage::Lookup(_)) => return lookup::run(self, index, messages).await,
+                    Some(Stage::Step { portions, .. }) => portions.messages_max().min(messages.len()),
+                };
+                let rest = messages.split_off(portion);
+                let passed = self.apply(index, messages)?;
+                if rest.is_empty() {
+                    (index, messages) = (index + 1, passed);
+                } else {
+                    self.run(index + 1, passed).await?;
+                    messages = rest;
                 }
-                messages = self.apply(index, messages)?;
             }
-            self.deliver(messages).await
         })
     }
 
@@ -222,12 +234,14 @@ impl Flow {
     }
 
     fn apply(&mut self, index: usize, messages: Vec<Message>) -> Result<Vec<Message>, Halt> {
-        let Stage::Step { id, about, step } = &mut self.stages[index] else {
+        let Stage::Step { id, about, step, portions } = &mut self.stages[index] else {
             unreachable!("invariant: only steps are applied");
         };
         let (id, about) = (id.clone(), about.clone());
-        let started = Instant::now();
+        let (started, given) = (Instant::now(), messages.len());
         let outcome = off_the_reactor(|| step.apply(messages)).map_err(Halt::Fatal)?;
+        let made_bytes = outcome.passed.iter().map(Message::size_bytes).sum();
+        portions.learn(given, made_bytes, self.context.pipeline.limits.output_bytes_max);
         let labels = [&*self.context.pipeline.name, &*id];
         self.context.metrics.step_seconds.with_label_values(&labels).observe(started.elapsed().as_secs_f64());
         for rejected in outcome.rejected {

@@ -26,6 +26,7 @@ mod lookup;
 mod metrics;
 mod partitions;
 mod pipeline;
+mod portions;
 mod rehearse;
 mod steering;
 mod topic_sink;
