@@ -49,8 +49,8 @@ pub async fn run(args: RunArgs) -> std::result::Result<(), Failure> {
     let work = async {
         if let Some(mut position) = open(state, &shutdown).await? {
             let followed = follow(&mut position, &mut follower, &shutdown).await;
-            let closing = position.board.put(&[(position.key.clone(), None)]);
-            let _ = timeout(CLOSE_WITHIN, closing).await;
+            let last_words = [(position.key.clone(), None)];
+            let _ = timeout(CLOSE_WITHIN, position.board.put(&last_words)).await;
             if let Err(failure) = followed {
                 shutdown.cancel();
                 follower.finish().await;

@@ -56,7 +56,8 @@ impl Look {
         // Before anything of the file is shown or stored.
         let secrets = millrace_config::inline_secrets(&file.root, &registry::catalog());
         if !secrets.is_empty() {
-            return Err(mistakes(&secrets, &name, &text));
+            // Without the lines that they stand in.
+            return Err(mistakes(&secrets, &name, ""));
         }
         let mut systems = Systems::new()?;
         let state = StateBroker::of_plan(&mut systems, &plan)?;

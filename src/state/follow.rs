@@ -81,8 +81,9 @@ impl Follower {
         self.systems.forget(outdated.map(|(system, _)| system));
         self.declared = systems;
         let (built, troubles) = self.build(loaded).await;
+        let only = self.only.clone();
         let wanted = |name: &String| {
-            loaded.plan.pipelines.contains_key(name) && (self.only.is_empty() || self.only.contains(name))
+            loaded.plan.pipelines.contains_key(name) && (only.is_empty() || only.contains(name))
         };
         let mut ending: BTreeSet<String> =
             self.running.keys().filter(|name| !wanted(name)).cloned().collect();

@@ -86,7 +86,7 @@ impl Chain {
     fn add(&mut self, next: Applied) {
         match self.accepted.last() {
             Some(last) if next.entry.predecessor != Some(last.offset) => {
-                self.lost.push((next.key, next.offset))
+                self.lost.push((next.key, next.offset));
             }
             Some(_) | None => self.accepted.push(next),
         }

@@ -95,7 +95,7 @@ pub fn dependencies(file: &FileState, pipeline: &PipelinePlan) -> String {
         names.extend(sink.store.as_deref().map(|store| ("stores", store)));
         match &sink.output {
             Output::Topic { topic, broker, .. } => {
-                names.extend([("topics", &**topic), ("brokers", &**broker)])
+                names.extend([("topics", &**topic), ("brokers", &**broker)]);
             }
             Output::View(View::Index(index, _)) => drop(names.insert(("indexes", &index.name))),
             Output::View(_) | Output::System => {}

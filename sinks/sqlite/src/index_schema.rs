@@ -117,7 +117,8 @@ impl IndexSchema {
         let name = &self.tables.name;
         let known: Option<String> = tx.statement(KNOWN)?.query_row((name,), |row| row.get(0)).optional()?;
         let Some(known) = known else { return Ok(vec!["+ the index".to_owned()]) };
-        if known == Value::from(self.text_fields.clone()).to_string() {
+        let declared = Value::from(self.text_fields.clone()).to_string();
+        if known == declared {
             return Ok(Vec::new());
         }
         Ok(vec![format!("~ the full text, over {}", self.text_fields.join(", "))])
