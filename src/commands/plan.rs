@@ -2,7 +2,6 @@
 
 use std::io::{Write, stdout};
 
-use millrace_config::Plan;
 use millrace_control::{AppliedEntry, Chain};
 use millrace_runtime::Clock;
 use millrace_state::{Change, FileState, Planned};
@@ -36,7 +35,6 @@ pub async fn run(args: &PlanArgs) -> Result<(), Failure> {
 
 /// A file against the world.
 pub struct Look {
-    pub plan: Plan,
     pub file: FileState,
     pub modules: Modules,
     pub state: StateBroker,
@@ -78,7 +76,7 @@ impl Look {
                 "smartmodule {name} is a file of this machine, which the processes that run it may not have: 'apply' refuses it"
             ));
         }
-        Ok(Look { plan, file, modules, state, chain, observed, planned })
+        Ok(Look { file, modules, state, chain, observed, planned })
     }
 
     /// What is in force.

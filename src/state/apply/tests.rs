@@ -1,5 +1,5 @@
 //! Applying is killed at every call it makes, before and after the call took effect, and done again.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::{
     collections::BTreeMap,
