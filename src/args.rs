@@ -48,9 +48,9 @@ pub enum Command {
     Test(TestArgs),
     /// Show what applying the file would change, and a hash that names exactly this
     Plan(PlanArgs),
-    /// Put the file in force: running processes that follow the state start, change and end pipelines
+    /// Put the file in force, for all processes that follow the applied state
     Apply(ApplyArgs),
-    /// Run pipelines: those of a file, or what is applied on the broker that MILLRACE_STATE names
+    /// Run pipelines: those of a file, or what is applied where MILLRACE_STATE says
     Run(RunArgs),
     /// Show how every pipeline is doing, in whatever process it runs
     Status(StatusArgs),
@@ -58,7 +58,7 @@ pub enum Command {
     Pause(PauseArgs),
     /// Let pipelines go on that are held
     Resume(ResumeArgs),
-    /// End pipelines in all processes, until they are started: unlike paused ones they leave their groups
+    /// End pipelines in all processes, so that they leave their groups, until they are started
     Stop(PauseArgs),
     /// Let pipelines begin again that were stopped
     Start(ResumeArgs),

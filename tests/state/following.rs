@@ -165,6 +165,7 @@ fn what_cannot_be_run_here_leaves_what_runs_alone() {
     status(&|seen| {
         seen.contains("running") && seen.contains("cannot run all of generation 2") && seen.contains("BATCH")
     });
+    stage.write(&[Copy::of("one", "in", "one")]);
     stage.produce(0..10);
     running.stop();
     assert_eq!(stage.numbers("one"), times(10, 1));

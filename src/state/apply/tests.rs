@@ -43,6 +43,8 @@ impl Life {
 
 async fn lived<T>(life: &Life, work: impl Future<Output = Result<T>>) -> Result<T> {
     let killed = || Error::retry("test", "killed");
+    // So that two who apply take turns.
+    tokio::task::yield_now().await;
     match life.call() {
         (true, true) => work.await,
         (true, false) => {
