@@ -40,9 +40,14 @@ pub async fn run(args: &RewindArgs) -> Result<(), Failure> {
         from.insert(group.clone(), broker.admin().progress(group, &info.name).await?);
     }
     let admin = broker.admin();
+    // Until it stays so: a process that was just about to begin may have committed meanwhile.
     let set = async || {
         for group in &groups {
-            admin.set_progress(group, &info.name, &to).await?;
+            let progress = admin.progress(group, &info.name).await?;
+            if to.iter().any(|(partition, next)| progress.get(partition) != Some(next)) {
+                admin.set_progress(group, &info.name, &to).await?;
+                return Err(Error::retry(group.as_str(), "was set just now, and is looked at once more"));
+            }
         }
         Ok(())
     };

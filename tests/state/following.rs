@@ -174,3 +174,23 @@ fn what_cannot_be_run_here_leaves_what_runs_alone() {
     assert_eq!(ran.code, Some(2), "{ran:#?}");
     assert!(ran.stderr.contains("the variable 'BATCH' is not set"), "{ran:#?}");
 }
+
+/// While records flow, everybody can see how fast, and how late.
+#[test]
+fn status_shows_rates_and_latencies() {
+    let stage = Stage::embedded();
+    stage.write(&[Copy::of("one", "in", "one")]);
+    stage.apply();
+    let running = stage.follow();
+    stage.until("rates are shown", |pipelines| {
+        stage.produce(0..200);
+        let pace = &pipelines[0]["pace"];
+        let is_above_zero = |key: &str| pace[key].as_f64().is_some_and(|number| number > 0.0);
+        ["records_per_s", "outputs_per_s", "p50_ms", "p99_ms"].into_iter().all(is_above_zero)
+    });
+    let table = stage.millrace.run(&["status"]).stdout;
+    assert!(table.contains("generation 1"), "{table}");
+    let modules = &stage.status()[0]["workers"][0]["modules"];
+    assert!(modules.as_object().unwrap().is_empty(), "it has none: {modules:#}");
+    running.stop();
+}

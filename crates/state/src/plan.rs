@@ -114,9 +114,14 @@ pub fn plan(applied: Option<(&FileState, i64)>, desired: &FileState, world: &Wor
     if purge {
         changes.extend(purged(world));
     }
+    // A pipeline that is in force makes progress all the time, which is no other world.
+    let is_news = |group: &&GroupWorld| {
+        !group.wanted || before.is_none_or(|file| file.entry("pipelines", &group.pipeline).is_none())
+    };
     let facts = json!({
-        "format": 1, "applied": applied.map(|(_, offset)| offset), "desired": desired.hash(), "world": world,
-        "purge": purge,
+        "format": 1, "applied": applied.map(|(_, offset)| offset), "desired": desired.hash(), "purge": purge,
+        "topics": world.topics, "indexes": world.indexes,
+        "groups": world.groups.iter().filter(is_news).collect::<Vec<_>>(),
     });
     let mut hash = hex::encode(Sha256::digest(facts.to_string()));
     hash.truncate(HASH_DIGITS);

@@ -145,6 +145,18 @@ fn the_hash_names_all_that_a_plan_stands_on() {
         hash(Some(7), FILE, &world(), true),
     ];
     assert!(others.iter().all(|other| *other != first), "{first} {others:?}");
+    // A pipeline that runs makes progress.
+    let group = |has_progress| GroupWorld {
+        pipeline: "feed".into(),
+        broker: "main".into(),
+        group: "feed".into(),
+        topic: "in".into(),
+        wanted: true,
+        has_progress,
+    };
+    let world = |has_progress| World { groups: vec![group(has_progress)], ..world() };
+    assert_eq!(hash(Some(7), FILE, &world(false), false), hash(Some(7), FILE, &world(true), false));
+    assert_ne!(hash(None, FILE, &world(false), false), hash(None, FILE, &world(true), false));
 }
 
 #[test]
