@@ -114,6 +114,34 @@ fn a_pipeline_is_stopped_and_rewound_on_kafka() {
     stopped_and_rewound(&Stage::kafka("rewind"));
 }
 
+fn purged_while_it_runs(stage: &Stage) {
+    let both = [Copy::of("one", "in", "one"), Copy::of("two", "in", "two")];
+    stage.write(&both);
+    stage.apply();
+    let running = stage.follow();
+    stage.produce(0..20);
+    stage.until_done(&["one", "two"], 1);
+    stage.write(&both[..1]);
+    let purged = stage.ok(&["apply", "-f", "pipelines.yaml", "--purge", "--json"]);
+    assert!(purged.stdout.contains(r#""forgotten":["two"]"#), "{purged:#?}");
+    stage.write(&both);
+    stage.apply();
+    stage.until_done(&["one", "two"], 3);
+    assert_eq!(stage.numbers("one"), times(20, 1));
+    assert_eq!(stage.numbers("two"), times(20, 2), "it began anew");
+    running.stop();
+}
+
+#[test]
+fn what_runs_is_ended_before_it_is_purged_embedded() {
+    purged_while_it_runs(&Stage::embedded());
+}
+
+#[test]
+fn what_runs_is_ended_before_it_is_purged_on_kafka() {
+    purged_while_it_runs(&Stage::kafka("running-purge"));
+}
+
 /// Each partition is set to an offset of its own, by number and by time.
 #[test]
 fn a_rewind_goes_to_offsets_and_times() {

@@ -294,7 +294,7 @@ impl Rig<'_> {
         };
         let mut source = self.broker.subscribe(subscription).await.expect("a source");
         let mut records = Vec::new();
-        let mut ended = std::collections::BTreeMap::new();
+        let mut ended = BTreeMap::new();
         while records.len() < count || ended.len() < info.partitions.len() {
             match next(&mut *source).await {
                 SourceEvent::Batch(batch) => records.extend(batch.records),
