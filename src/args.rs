@@ -58,7 +58,7 @@ pub enum Command {
     Pause(PauseArgs),
     /// Let pipelines go on that are held
     Resume(ResumeArgs),
-    /// End pipelines in all processes, so that they leave their groups, until they are started
+    /// End pipelines in all processes, and leave their groups, until they are started
     Stop(PauseArgs),
     /// Let pipelines begin again that were stopped
     Start(ResumeArgs),
