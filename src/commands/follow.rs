@@ -14,7 +14,7 @@ use crate::{
     http,
     report::{Failure, say},
     signals::Signals,
-    state::{self, StateBroker, follow::Follower},
+    state::{self, Loaded, StateBroker, follow::Follower},
 };
 
 /// How often a process says how far it follows.
@@ -33,6 +33,8 @@ struct Position {
     key: String,
     /// What was looked at last.
     seen: Option<i64>,
+    /// What is in force and could not be run in whole.
+    unfinished: Option<Loaded>,
     entry: FollowerEntry,
 }
 
@@ -75,7 +77,7 @@ async fn open(state: StateBroker, shutdown: &CancellationToken) -> Result<Option
                 let key = follower_key(&format!("{:08x}", rand::random::<u32>()));
                 let entry =
                     FollowerEntry { process: this_process(), generation: None, refused: None, at_ms: 0 };
-                return Ok(Some(Position { state, board, key, seen: None, entry }));
+                return Ok(Some(Position { state, board, key, seen: None, unfinished: None, entry }));
             }
             Some(Err(error)) if error.class() == Class::Retry => {
                 if !std::mem::replace(&mut waits, true) {
@@ -110,7 +112,10 @@ async fn follow(
             () = shutdown.cancelled() => return Ok(()),
             Ok(()) = changes.changed() => {}
             () = follower.ended() => {}
-            _ = tell.tick() => position.tell().await,
+            _ = tell.tick() => match position.unfinished.take() {
+                Some(loaded) => position.adopt(follower, loaded, true).await?,
+                None => position.tell().await,
+            },
         }
     }
 }
@@ -134,18 +139,28 @@ impl Position {
             Ok(loaded) => loaded,
             Err(problems) => return self.refuse(Some(applied), state::unreadable(applied, &problems)).await,
         };
-        match follower.adopt(&loaded).await {
+        match self.adopt(follower, loaded, false).await {
             Err(failure) => self.refuse(Some(applied), failure).await,
-            Ok(troubles) => {
-                self.entry.generation = Some(loaded.generation);
-                self.entry.refused = troubles.first().map(|error| {
-                    tracing::error!(error = %error.chain(), "a pipeline cannot be run as it is applied");
-                    RefusedEntry { generation: loaded.generation, reason: error.chain() }
-                });
-                self.tell().await;
-                Ok(())
-            }
+            Ok(()) => Ok(()),
         }
+    }
+
+    /// Runs a file as far as that can be done, and keeps it for another try if that is not all.
+    async fn adopt(
+        &mut self,
+        follower: &mut Follower,
+        loaded: Loaded,
+        again: bool,
+    ) -> std::result::Result<(), Failure> {
+        let troubles = follower.adopt(&loaded, again).await?;
+        self.entry.generation = Some(loaded.generation);
+        self.entry.refused = troubles.first().map(|error| {
+            tracing::error!(error = %error.chain(), "a pipeline cannot be run as it is applied, trying again");
+            RefusedEntry { generation: loaded.generation, reason: error.chain() }
+        });
+        self.unfinished = Some(loaded).filter(|_| !troubles.is_empty());
+        self.tell().await;
+        Ok(())
     }
 
     /// What cannot be run is told of, and what runs goes on; where nothing runs yet it is the end.

@@ -70,17 +70,17 @@ impl Follower {
     }
 
     /// Makes the pipelines those of this file. New ones are ready before the old ones are drained; one that cannot be
-    /// made leaves its former self running, and is told of. Ends early when the process is to end.
+    /// made leaves its former self running, and is told of; `again` tries those once more, and only those.
     ///
     /// # Errors
     /// When another process runs on an embedded log of the file: then nothing has changed.
-    pub async fn adopt(&mut self, loaded: &Loaded) -> Result<Vec<Error>, Failure> {
+    pub async fn adopt(&mut self, loaded: &Loaded, again: bool) -> Result<Vec<Error>, Failure> {
         self.locks.take(&loaded.plan)?;
         let systems = loaded.file.systems();
         let outdated = self.declared.iter().filter(|(system, text)| systems.get(*system) != Some(text));
         self.systems.forget(outdated.map(|(system, _)| system));
         self.declared = systems;
-        let (built, troubles) = self.build(loaded).await;
+        let (built, troubles) = self.build(loaded, again).await;
         let only = self.only.clone();
         let wanted = |name: &String| {
             loaded.plan.pipelines.contains_key(name) && (only.is_empty() || only.contains(name))
@@ -108,8 +108,8 @@ impl Follower {
         Ok(troubles)
     }
 
-    /// Opens what is new or has changed, and tries again what had failed.
-    async fn build(&mut self, loaded: &Loaded) -> (Vec<Built>, Vec<Error>) {
+    /// Opens what is new or has changed, and unless this is done again, what has failed meanwhile.
+    async fn build(&mut self, loaded: &Loaded, again: bool) -> (Vec<Built>, Vec<Error>) {
         let (mut all, mut troubles) = (Vec::new(), Vec::new());
         for (name, planned) in &loaded.plan.pipelines {
             if !self.only.is_empty() && !self.only.contains(name) {
@@ -117,7 +117,7 @@ impl Follower {
             }
             let dependencies = dependencies(&loaded.file, planned);
             let running = self.running.get(name);
-            let goes_on = |running: &Running| running.lanes.keys().all(|lane| self.fleet.runs(lane));
+            let goes_on = |running: &Running| again || running.lanes.keys().all(|lane| self.fleet.runs(lane));
             if running.is_some_and(|running| running.dependencies == dependencies && goes_on(running)) {
                 continue;
             }
