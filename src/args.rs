@@ -1,6 +1,7 @@
 //! What can be typed, and nothing else: the commands resolve it.
 
 mod dlq;
+mod state;
 
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use tokio::time::Duration;
 pub use dlq::{
     DlqCommand, DlqDiscardArgs, DlqExportArgs, DlqListArgs, DlqReplayArgs, DlqShowArgs, Id, SelectArgs,
 };
+pub use state::{ApplyArgs, LagArgs, Place, PlanArgs, RewindArgs};
 
 /// Turns streams of domain events into feeds, search indexes and notifications.
 #[derive(Debug, Parser)]
@@ -44,7 +46,11 @@ pub enum Command {
     Schema,
     /// Run golden cases: input records to the exact calls each sink would make
     Test(TestArgs),
-    /// Run pipelines
+    /// Show what applying the file would change, and a hash that names exactly this
+    Plan(PlanArgs),
+    /// Put the file in force, for all processes that follow the applied state
+    Apply(ApplyArgs),
+    /// Run pipelines: those of a file, or what is applied where MILLRACE_STATE says
     Run(RunArgs),
     /// Show how every pipeline is doing, in whatever process it runs
     Status(StatusArgs),
@@ -52,6 +58,14 @@ pub enum Command {
     Pause(PauseArgs),
     /// Let pipelines go on that are held
     Resume(ResumeArgs),
+    /// End pipelines in all processes, and leave their groups, until they are started
+    Stop(PauseArgs),
+    /// Let pipelines begin again that were stopped
+    Start(ResumeArgs),
+    /// Set how far a pipeline has come; it must be paused or stopped
+    Rewind(RewindArgs),
+    /// Show how far pipelines are behind, partition by partition
+    Lag(LagArgs),
     /// Create, list, fill and read topics
     #[command(subcommand)]
     Topic(TopicCommand),
@@ -70,9 +84,9 @@ pub enum Command {
 /// Which file, and where brokers and stores are.
 #[derive(Args, Clone, Debug)]
 pub struct FileArgs {
-    /// The pipeline file
-    #[arg(short = 'f', long = "pipelines", default_value = "pipelines.yaml", value_name = "FILE")]
-    pub pipelines: PathBuf,
+    /// The pipeline file [default: pipelines.yaml; where MILLRACE_STATE is set, many commands take the applied one]
+    #[arg(short = 'f', long = "pipelines", value_name = "FILE")]
+    pub pipelines: Option<PathBuf>,
     /// Replace every broker and store by the embedded ones, in DIR
     #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = ".millrace")]
     pub embedded: Option<PathBuf>,

@@ -6,7 +6,9 @@ use millrace_config::{
     BreakerPlan, ExhaustedPolicy, GapPolicy, LookupPlan, LookupQuery, ModulePlan, ModuleSource, Output,
     PipelinePlan, Plan, RecordFormat, RetryPlan, SinkPlan, StepPlan,
 };
-use millrace_core::{Broker, Error, Ledger, Lookup, Sink, SinkId, Start, Store, Subscription, TopicSpec};
+use millrace_core::{
+    Broker, Error, Ledger, Lookup, Sink, SinkId, Start, Store, Subscription, TopicSpec, View,
+};
 use millrace_engine::{ModuleOptions, SmartEngine};
 use millrace_runtime::{
     Breaker, BreakerPolicy, Clock, DeadLetterQueue, Decode, Exhausted, Format, Guard, GuardedLedger, Limits,
@@ -56,6 +58,36 @@ impl Systems {
         let broker = registry::open_broker(system)?;
         self.brokers.insert(name.to_owned(), broker.clone());
         Ok(broker)
+    }
+
+    /// Forgets these systems, by section and name, so that they are opened as they are declared now.
+    pub fn forget<'a>(&mut self, systems: impl IntoIterator<Item = &'a (&'static str, String)>) {
+        for (section, name) in systems {
+            match *section {
+                "brokers" => {
+                    self.brokers.remove(name);
+                    self.breakers.remove(&format!("broker {name}"));
+                }
+                _ => {
+                    self.stores.remove(name);
+                    self.breakers.remove(&format!("store {name}"));
+                }
+            }
+        }
+    }
+
+    /// The index that a sink writes, opened; none for any other sink.
+    pub async fn index(
+        &mut self,
+        plan: &Plan,
+        pipeline: &str,
+        sink: &SinkPlan,
+    ) -> Result<Option<Arc<dyn Sink>>, Error> {
+        let (Output::View(view @ View::Index(..)), Some(store)) = (&sink.output, &sink.store) else {
+            return Ok(None);
+        };
+        let id = SinkId { pipeline: pipeline.into(), sink: sink.id.as_str().into() };
+        Ok(Some(self.store(plan, store).await?.sink(id, view.clone())?))
     }
 
     /// The broker that a pipeline reads from, and its control topic.

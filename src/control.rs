@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use millrace_control::{Board, Entry, PauseEntry, pause_key};
+use millrace_control::{Board, Entry, PauseEntry, pause_key, stop_key};
 use millrace_core::{Broker, Class, Result};
 use millrace_runtime::{Clock, Gate, Health, HeldBy, Metrics, Pause, Steering};
 use serde_json::{Value, json};
@@ -20,7 +20,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::report::Reporter;
+pub use self::report::{About, this_process};
+use self::report::{News, Reporter};
 
 /// How often it is looked whether there is something to tell.
 const TICK: Duration = Duration::from_millis(500);
@@ -46,6 +47,8 @@ struct Station {
     pipelines: Mutex<BTreeMap<Arc<str>, Steering>>,
     /// Those that are held because the board says so.
     held: Mutex<BTreeSet<Arc<str>>>,
+    /// Lanes that joined, whose former failures may be on the board.
+    joined: Mutex<BTreeSet<Arc<str>>>,
     reporter: Mutex<Reporter>,
     tasks: Mutex<JoinSet<()>>,
     closed: CancellationToken,
@@ -75,6 +78,7 @@ impl Boards {
                 board: OnceCell::new(),
                 pipelines: Mutex::default(),
                 held: Mutex::default(),
+                joined: Mutex::default(),
                 reporter: Mutex::new(Reporter::new(self.health.clone(), self.metrics.clone())),
                 tasks: Mutex::default(),
                 closed: CancellationToken::new(),
@@ -82,7 +86,32 @@ impl Boards {
             })
         });
         let steering = lock(&station.pipelines).entry(pipeline.clone()).or_default().clone();
+        lock(&station.joined).insert(pipeline.clone());
         steering.behind(Arc::new(Door(station.clone())))
+    }
+
+    /// Notes what lanes run, for those who ask: by lane.
+    pub fn note(&self, lanes: &BTreeMap<Arc<str>, About>) {
+        for station in self.stations.values() {
+            lock(&station.reporter).note(lanes);
+        }
+    }
+
+    /// Takes leave of lanes that have ended here, and of boards that none is left for.
+    pub async fn leave(&mut self, lanes: &BTreeSet<Arc<str>>) {
+        for station in self.stations.values() {
+            // Whoever is cut off is taken for gone after a while.
+            let _ = timeout(CLOSE_WITHIN, station.leave(lanes)).await;
+        }
+        let empty: Vec<String> = self
+            .stations
+            .iter()
+            .filter(|(_, s)| s.names().is_empty())
+            .map(|(name, _)| name.clone())
+            .collect();
+        for station in empty.iter().filter_map(|name| self.stations.remove(name)) {
+            let _ = timeout(CLOSE_WITHIN, station.close()).await;
+        }
     }
 
     /// Says on every board how this process ends. Waits a few seconds at most.
@@ -102,7 +131,11 @@ impl Boards {
 #[async_trait]
 impl Gate for Door {
     async fn ready(&self) -> Result<()> {
-        self.0.board.get_or_try_init(|| open(&self.0)).await.map(drop)
+        // One that joins later is held as well by what stands there already.
+        if let Some(board) = self.0.board.get_or_try_init(|| open(&self.0)).await? {
+            self.0.take_in(board);
+        }
+        Ok(())
     }
 }
 
@@ -139,10 +172,14 @@ async fn tell(station: Arc<Station>, board: Arc<Board>) {
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut complained = false;
-    let mut news =
-        lock(&station.reporter).outdated(&station.names(), &board.entries(), station.clock.now_ms());
+    let mut news = News::new();
     loop {
         tick.tick().await;
+        let joined = std::mem::take(&mut *lock(&station.joined));
+        if !joined.is_empty() {
+            let now_ms = station.clock.now_ms();
+            news.extend(lock(&station.reporter).outdated(&joined, &board.entries(), now_ms));
+        }
         let told = station.publish(&board, news).await;
         if let Err(error) = &told {
             if !complained {
@@ -180,6 +217,20 @@ impl Station {
                 None if held.remove(name) => steering.resume(),
                 Some(_) | None => {}
             }
+            let pipeline = name.split('/').next().unwrap_or(name);
+            steering.set_ended(board.get(&stop_key(pipeline)).is_some());
+        }
+    }
+
+    async fn leave(&self, lanes: &BTreeSet<Arc<str>>) -> Result<()> {
+        let left: Vec<Arc<str>> = lanes.intersection(&self.names()).cloned().collect();
+        lock(&self.pipelines).retain(|name, _| !lanes.contains(name));
+        lock(&self.held).retain(|name| !lanes.contains(name));
+        lock(&self.joined).retain(|name| !lanes.contains(name));
+        let news = lock(&self.reporter).forget(&left);
+        match self.board.get() {
+            Some(Some(board)) if !news.is_empty() => board.put(&news).await,
+            _ => Ok(()),
         }
     }
 

@@ -13,6 +13,7 @@ mod plan;
 mod registry;
 mod report;
 mod signals;
+mod state;
 mod telemetry;
 
 use std::process::ExitCode;

@@ -65,6 +65,18 @@ impl Admin for NoBroker {
     async fn progress(&self, _: &str, _: &str) -> Result<BTreeMap<i32, i64>> {
         Err(offline())
     }
+
+    async fn offsets_at(&self, _: &str, _: i64) -> Result<BTreeMap<i32, i64>> {
+        Err(offline())
+    }
+
+    async fn set_progress(&self, _: &str, _: &str, _: &BTreeMap<i32, i64>) -> Result<()> {
+        Err(offline())
+    }
+
+    async fn forget_progress(&self, _: &str, _: &str) -> Result<()> {
+        Err(offline())
+    }
 }
 
 /// Lookups answered from a case's file: sets are arrays of strings, documents anything else.

@@ -12,6 +12,9 @@ use serde_json::json;
 
 use crate::{args::FileArgs, registry, report::Failure};
 
+/// The file where none is named.
+const FILE: &str = "pipelines.yaml";
+
 /// A pipeline file and what became of it.
 pub struct Checked {
     /// Its path as typed.
@@ -24,7 +27,7 @@ pub struct Checked {
 
 /// Reads and checks the file.
 pub fn check(args: &FileArgs) -> Result<Checked, Failure> {
-    let path = &args.pipelines;
+    let path = args.pipelines.as_deref().unwrap_or(Path::new(FILE));
     let name = path.display().to_string();
     let text = read(path).map_err(|error| {
         let advice = match error.kind() {
@@ -54,10 +57,21 @@ fn read(path: &Path) -> io::Result<String> {
 
 /// Reads and checks the file; its mistakes are the failure.
 pub fn load(args: &FileArgs) -> Result<Plan, Failure> {
-    let checked = check(args)?;
-    checked.plan.map_err(|problems| {
-        Failure::input(millrace_config::render(&problems, &checked.name, &checked.text).trim_end())
-    })
+    load_with_text(args).map(|(plan, _)| plan)
+}
+
+/// As [`load`], with the text of the file.
+pub fn load_with_text(args: &FileArgs) -> Result<(Plan, String), Failure> {
+    let Checked { name, text, plan } = check(args)?;
+    match plan {
+        Ok(plan) => Ok((plan, text)),
+        Err(problems) => Err(mistakes(&problems, &name, &text)),
+    }
+}
+
+/// The mistakes of a file as a failure.
+pub fn mistakes(problems: &[Problem], name: &str, text: &str) -> Failure {
+    Failure::input(millrace_config::render(problems, name, text).trim_end())
 }
 
 /// A problem as `--json` prints it.

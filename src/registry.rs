@@ -1,7 +1,7 @@
 //! The only file that names concrete systems. Adding a sink, a store or a broker is a line here.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -233,19 +233,38 @@ fn embedded(dir: PathBuf) -> millrace_embedded::EmbeddedBroker {
 }
 
 /// The right to run pipelines on every embedded log of a plan: one process at a time has it.
-pub fn run_locks(plan: &Plan) -> Result<Vec<millrace_embedded::RunLock>, Failure> {
-    let embedded_logs = plan.brokers.values().filter(|system| system.kind_name == "embedded");
-    let dirs: BTreeSet<PathBuf> = embedded_logs.map(folder).collect();
-    dirs.into_iter()
-        .map(|dir| {
-            embedded(dir).run_lock().map_err(|error| match std::error::Error::source(&error) {
-                Some(source) if source.is::<millrace_embedded::AlreadyRunning>() => {
-                    Failure::environment(error.chain())
+pub fn run_locks(plan: &Plan) -> Result<RunLocks, Failure> {
+    let mut locks = RunLocks::default();
+    locks.take(plan)?;
+    Ok(locks)
+}
+
+/// The embedded logs that this process may run pipelines on.
+#[derive(Default)]
+pub struct RunLocks {
+    held: BTreeMap<PathBuf, millrace_embedded::RunLock>,
+}
+
+impl RunLocks {
+    /// Takes those of a plan that are not held yet.
+    pub fn take(&mut self, plan: &Plan) -> Result<(), Failure> {
+        let embedded_logs = plan.brokers.values().filter(|system| system.kind_name == "embedded");
+        for dir in embedded_logs.map(folder) {
+            if self.held.contains_key(&dir) {
+                continue;
+            }
+            let lock = embedded(dir.clone()).run_lock().map_err(|error| {
+                match std::error::Error::source(&error) {
+                    Some(source) if source.is::<millrace_embedded::AlreadyRunning>() => {
+                        Failure::environment(error.chain())
+                    }
+                    _ => Failure::from(error),
                 }
-                _ => Failure::from(error),
-            })
-        })
-        .collect()
+            })?;
+            self.held.insert(dir, lock);
+        }
+        Ok(())
+    }
 }
 
 fn unknown(what: &str, kind: &str) -> Error {

@@ -1,9 +1,8 @@
 //! What an operator sees and steers: one process runs, others hold it, look at it and let it go on.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
-    process::{Child, Command, Stdio},
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
 };
 
 use serde_json::Value;
@@ -11,6 +10,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::support::{
     millrace::{Millrace, Ran},
+    running::Running,
     servers::required,
 };
 
@@ -22,12 +22,6 @@ struct Stage {
     millrace: Millrace,
     flags: Vec<&'static str>,
     prefix: String,
-}
-
-/// `millrace run` in the background.
-struct Running {
-    child: Child,
-    address: String,
 }
 
 impl Stage {
@@ -94,15 +88,7 @@ pipelines:
     }
 
     fn start(&self) -> Running {
-        let mut command = self.millrace.command(&self.args(&["run", "--listen", "127.0.0.1:0"]));
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut said = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        said.read_line(&mut line).unwrap();
-        // What it logs later must have a reader.
-        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::stderr()));
-        let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next());
-        Running { address: address.unwrap_or_else(|| panic!("{line}")).to_owned(), child }
+        Running::start(self.millrace.command(&self.args(&["run", "--listen", "127.0.0.1:0"])))
     }
 
     /// The one pipeline in `status --json`, and the exit code.
@@ -123,31 +109,6 @@ pipelines:
             }
             assert!(Instant::now() < deadline, "not seen: {what}; {pipeline:#}");
         }
-    }
-}
-
-impl Running {
-    /// The status line's code and the body of `/readyz`.
-    fn readyz(&self) -> (u32, Value) {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        write!(stream, "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap())
-    }
-
-    /// Ends it as a supervisor does.
-    fn stop(mut self) {
-        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
-        assert_eq!(self.child.wait().unwrap().code(), Some(0));
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -11,6 +11,7 @@
 //! - `transactions`: outputs and counts are exact, also for processes that are killed
 //! - `hostile`: malformed records become dead letters and nothing else is held up
 //! - `memory`: resident memory is bounded while a store is silent
+//! - `state`: what is planned, applied, followed, stopped and rewound
 //! - `isolation`: a sink that is away stops no other one, and misses nothing
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
@@ -25,5 +26,6 @@ mod modules;
 mod produce;
 mod rebalance;
 mod social;
+mod state;
 mod support;
 mod transactions;

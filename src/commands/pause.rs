@@ -14,26 +14,32 @@ use super::run::selected;
 use crate::{
     args::{PauseArgs, ResumeArgs},
     assemble::Systems,
-    plan,
     report::Failure,
+    state,
 };
 
 /// The longest reason, in bytes.
 const REASON_BYTES_MAX: usize = 500;
 
+/// A reason that can be shown on one line.
+pub(super) fn check_reason(reason: &str) -> Result<(), Failure> {
+    if reason.len() > REASON_BYTES_MAX || reason.chars().any(char::is_control) {
+        return Err(Failure::input(format!("a reason is one line of at most {REASON_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}
+
 /// What became of a pipeline, for people and for programs.
-struct Done {
-    pipeline: String,
-    changed: bool,
-    says: String,
+pub(super) struct Done {
+    pub(super) pipeline: String,
+    pub(super) changed: bool,
+    pub(super) says: String,
 }
 
 pub async fn pause(args: &PauseArgs) -> Result<(), Failure> {
-    let plan = plan::load(&args.at)?;
+    let plan = state::load(&args.at).await?;
     let names = selected(&plan, &args.names)?;
-    if args.reason.len() > REASON_BYTES_MAX || args.reason.chars().any(char::is_control) {
-        return Err(Failure::input(format!("a reason is one line of at most {REASON_BYTES_MAX} bytes")));
-    }
+    check_reason(&args.reason)?;
     let mut boards = BoardsOf::new()?;
     let mut done = Vec::new();
     for pipeline in names {
@@ -59,7 +65,7 @@ pub async fn pause(args: &PauseArgs) -> Result<(), Failure> {
 }
 
 pub async fn resume(args: &ResumeArgs) -> Result<(), Failure> {
-    let plan = plan::load(&args.at)?;
+    let plan = state::load(&args.at).await?;
     let names = selected(&plan, &args.names)?;
     let mut boards = BoardsOf::new()?;
     let mut done = Vec::new();
@@ -81,17 +87,17 @@ pub async fn resume(args: &ResumeArgs) -> Result<(), Failure> {
 }
 
 /// The boards of the brokers, each opened once.
-struct BoardsOf {
+pub(super) struct BoardsOf {
     systems: Systems,
     open: BTreeMap<String, Board>,
 }
 
 impl BoardsOf {
-    fn new() -> Result<Self, Failure> {
+    pub(super) fn new() -> Result<Self, Failure> {
         Ok(BoardsOf { systems: Systems::new()?, open: BTreeMap::new() })
     }
 
-    async fn of(&mut self, plan: &Plan, pipeline: &str) -> Result<&Board, Failure> {
+    pub(super) async fn of(&mut self, plan: &Plan, pipeline: &str) -> Result<&Board, Failure> {
         let name = &plan.pipelines[pipeline].from.broker;
         if !self.open.contains_key(name) {
             let (broker, topic) = self.systems.control(plan, name)?;
@@ -102,7 +108,7 @@ impl BoardsOf {
     }
 }
 
-fn print(done: &[Done], as_json: bool) -> Result<(), Failure> {
+pub(super) fn print(done: &[Done], as_json: bool) -> Result<(), Failure> {
     let mut out = stdout().lock();
     if as_json {
         let list: Vec<Value> = done

@@ -17,13 +17,17 @@ use crate::{
     args::RunArgs,
     assemble::Systems,
     control::Boards,
-    http, plan, registry,
+    http, registry,
     report::{Failure, counted, grouped, is_closed_pipe, say},
     signals::Signals,
+    state,
 };
 
 pub async fn run(args: RunArgs) -> Result<(), Failure> {
-    let plan = plan::load(&args.at)?;
+    if state::is_meant(&args.at) && !args.until_end {
+        return super::follow::run(args).await;
+    }
+    let plan = state::load(&args.at).await?;
     let names = selected(&plan, &args.only)?;
     let _locks = registry::run_locks(&plan)?;
     let signals = Signals::listen()?;
@@ -105,7 +109,7 @@ pub(super) fn selected(plan: &Plan, only: &[String]) -> Result<Vec<String>, Fail
 }
 
 /// Says what was done and how it ended.
-fn conclude(args: &RunArgs, report: &FleetReport) -> Result<(), Failure> {
+pub(super) fn conclude(args: &RunArgs, report: &FleetReport) -> Result<(), Failure> {
     if report.failures.iter().any(|(_, error)| is_closed_pipe(error)) {
         return Ok(());
     }

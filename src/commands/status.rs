@@ -1,7 +1,8 @@
 //! `millrace status`: how every pipeline of the file is doing, in whatever process it runs. What processes say
 //! of themselves is on the brokers' boards; lag and dead letters the brokers know best.
 
-mod look;
+pub(super) mod look;
+mod pace;
 mod print;
 
 use std::io::{IsTerminal, Write, stdout};
@@ -11,12 +12,13 @@ use tokio::time::{Duration, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use self::look::Look;
+pub(super) use self::pace::Pace;
 use crate::{
     args::StatusArgs,
     assemble::Systems,
-    plan,
     report::{Failure, counted},
     signals::Signals,
+    state,
 };
 
 /// How often `--watch` looks.
@@ -26,7 +28,7 @@ const WATCH_EVERY: Duration = Duration::from_secs(2);
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
 pub async fn run(args: &StatusArgs) -> Result<(), Failure> {
-    let plan = plan::load(&args.at)?;
+    let plan = state::load(&args.at).await?;
     let mut systems = Systems::new()?;
     let limit = Duration::from_millis(args.timeout_ms);
     let clock = Clock::system();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use millrace_control::{
-    BreakerEntry, Entry, ErrorEntry, ProcessEntry, WorkerEntry, worker_key, worker_of_key,
+    BreakerEntry, Entry, ErrorEntry, PaceEntry, ProcessEntry, WorkerEntry, worker_key, worker_of_key,
 };
 use millrace_runtime::{Health, Metrics, PipelineState, Steering};
 use serde_json::Value;
@@ -29,6 +29,27 @@ pub struct Reporter {
     health: Health,
     metrics: Metrics,
     told: BTreeMap<Arc<str>, WorkerEntry>,
+    about: BTreeMap<Arc<str>, About>,
+    /// What was done up to when each was told last.
+    done: BTreeMap<Arc<str>, Done>,
+}
+
+/// What a lane runs.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// What is applied that it is of.
+    pub generation: Option<u64>,
+    /// The SHA-256 of its modules, by the step's id.
+    pub modules: BTreeMap<String, String>,
+}
+
+/// What a lane has done since the process began.
+#[derive(Clone, Default)]
+struct Done {
+    at_ms: i64,
+    records: u64,
+    outputs: u64,
+    latency_us: BTreeMap<u64, u64>,
 }
 
 /// Writes: keys with their new values, or none to remove them.
@@ -37,14 +58,24 @@ pub type News = Vec<(String, Option<Value>)>;
 impl Reporter {
     /// Nothing was told yet.
     pub fn new(health: Health, metrics: Metrics) -> Self {
-        let system = rustix::system::uname();
-        let process = ProcessEntry {
-            host: system.nodename().to_string_lossy().into_owned(),
-            pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
         let id = format!("{:08x}", rand::random::<u32>());
-        Reporter { id, process, health, metrics, told: BTreeMap::new() }
+        let (told, about, done) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Reporter { id, process: this_process(), health, metrics, told, about, done }
+    }
+
+    /// Notes what lanes run.
+    pub fn note(&mut self, lanes: &BTreeMap<Arc<str>, About>) {
+        self.about.extend(lanes.iter().map(|(lane, about)| (lane.clone(), about.clone())));
+    }
+
+    /// Removes lanes that this process does not run any more.
+    pub fn forget(&mut self, lanes: &[Arc<str>]) -> News {
+        for lane in lanes {
+            self.told.remove(lane);
+            self.done.remove(lane);
+            self.about.remove(lane);
+        }
+        lanes.iter().map(|lane| (worker_key(&self.id, lane), None)).collect()
     }
 
     /// What is to be told now of these pipelines.
@@ -59,6 +90,7 @@ impl Reporter {
             });
             if due {
                 news.push((worker_key(&self.id, &name), Some(json(&entry))));
+                self.done.insert(name.clone(), self.done(&name, now_ms));
                 self.told.insert(name, entry);
             }
         }
@@ -106,6 +138,32 @@ impl Reporter {
         news
     }
 
+    fn done(&self, lane: &str, now_ms: i64) -> Done {
+        Done {
+            at_ms: now_ms,
+            records: self.metrics.records_in(lane),
+            outputs: self.metrics.outputs_of(lane),
+            latency_us: self.metrics.latencies(lane),
+        }
+    }
+
+    /// What was done since it was told last; none where nothing was.
+    fn pace(&self, lane: &str, now_ms: i64) -> Option<PaceEntry> {
+        let (before, now) = (self.done.get(lane)?, self.done(lane, now_ms));
+        let over_ms = u64::try_from(now.at_ms - before.at_ms).ok().filter(|over_ms| *over_ms > 0)?;
+        let since = |(bound, count): (&u64, &u64)| {
+            let more = count - before.latency_us.get(bound).copied().unwrap_or(0).min(*count);
+            (more > 0).then_some((*bound, more))
+        };
+        let pace = PaceEntry {
+            over_ms,
+            records: now.records.saturating_sub(before.records),
+            outputs: now.outputs.saturating_sub(before.outputs),
+            latency_us: now.latency_us.iter().filter_map(since).collect(),
+        };
+        (pace.records > 0 || pace.outputs > 0).then_some(pace)
+    }
+
     fn now(&self, pipelines: &BTreeSet<Arc<str>>, now_ms: i64) -> Vec<(Arc<str>, WorkerEntry)> {
         let endpoints: BTreeMap<String, BreakerEntry> = self
             .health
@@ -129,6 +187,9 @@ impl Reporter {
                 by,
                 since_ms,
                 dead_letters: self.metrics.dead_letters(&name),
+                generation: self.about.get(&name).and_then(|about| about.generation),
+                modules: self.about.get(&name).map(|about| about.modules.clone()).unwrap_or_default(),
+                pace: self.pace(&name, now_ms),
                 endpoints: endpoints.clone(),
                 last_error: errors.get(&name).map(|error| ErrorEntry {
                     place: error.place.clone(),
@@ -142,6 +203,16 @@ impl Reporter {
             (name, entry)
         })
         .collect()
+    }
+}
+
+/// This process, as it names itself on boards.
+pub fn this_process() -> ProcessEntry {
+    let system = rustix::system::uname();
+    ProcessEntry {
+        host: system.nodename().to_string_lossy().into_owned(),
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
 

@@ -5,4 +5,5 @@ pub mod millrace;
 pub mod pipelines;
 pub mod proxy;
 pub mod reference;
+pub mod running;
 pub mod servers;

@@ -3,15 +3,21 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
-use millrace_core::{Admin, CreateOutcome, Error, PartitionSpan, Result, TopicInfo, TopicSpec};
+use millrace_core::{
+    Admin, CreateOutcome, Error, PartitionSpan, Result, TopicInfo, TopicPartition, TopicSpec,
+};
 use millrace_sqlite_file::Failure;
 use rusqlite::Connection;
 
 use crate::{
     broker::Inner,
     compaction,
-    layout::{PARTITIONS_MAX, TopicRow, log_id, partitions_of, topic_by_name, topic_schema},
-    progress,
+    layout::{
+        PARTITIONS_MAX, TopicRow, log_id, offset_of, partitions_of, position, records_table, topic_by_name,
+        topic_schema,
+    },
+    outputs::Owner,
+    progress::{self, Setting},
 };
 
 /// A topic's name has at most this many bytes, as on Kafka.
@@ -57,6 +63,70 @@ impl Admin for LogAdmin {
             self.inner.read_progress(move |views| progress::committed(views, &group, &topic, log)).await?;
         Ok(offsets.unwrap_or_default())
     }
+
+    async fn offsets_at(&self, topic: &str, at_ms: i64) -> Result<BTreeMap<i32, i64>> {
+        let name = topic.to_owned();
+        let found = self.inner.read_log(move |log| offsets_at(log, &name, at_ms)).await?.flatten();
+        found.ok_or_else(|| missing(topic))
+    }
+
+    async fn set_progress(&self, group: &str, topic: &str, offsets: &BTreeMap<i32, i64>) -> Result<()> {
+        let log = self.inner.read_log(|log| Ok(log_id(log)?)).await?.ok_or_else(|| missing(topic))?;
+        self.set(group, topic, offsets.keys(), Some((log, offsets.clone()))).await
+    }
+
+    async fn forget_progress(&self, group: &str, topic: &str) -> Result<()> {
+        let known = self.progress(group, topic).await?;
+        if known.is_empty() {
+            return Ok(());
+        }
+        self.set(group, topic, known.keys(), None).await
+    }
+}
+
+impl LogAdmin {
+    /// The outputs first: where progress is set and this is not, outputs that are made again would be missing.
+    async fn set(
+        &self,
+        group: &str,
+        topic: &str,
+        partitions: impl Iterator<Item = &i32>,
+        offsets: Option<(i64, BTreeMap<i32, i64>)>,
+    ) -> Result<()> {
+        if self.inner.is_read(group, topic) {
+            return Err(Error::fatal(
+                format!("group {group}"),
+                format!("somebody reads {topic} as this group"),
+            ));
+        }
+        let writer = self.inner.writer().await?;
+        for partition in partitions {
+            let source = TopicPartition { topic: topic.into(), partition: *partition };
+            writer.reset(Owner { group: group.to_owned(), source, holder: 0 }).await?;
+        }
+        let setting = Setting { group: group.to_owned(), topic: topic.to_owned(), offsets };
+        self.inner.keeper().await?.set(setting).await
+    }
+}
+
+fn missing(topic: &str) -> Error {
+    Error::missing_topic("embedded log", topic)
+}
+
+/// Of each partition the first offset of this time or later, or its end; none where there is no such topic.
+fn offsets_at(log: &Connection, name: &str, at_ms: i64) -> Result<Option<BTreeMap<i32, i64>>, Failure> {
+    let Some(topic) = topic_by_name(log, name)? else { return Ok(None) };
+    let mut find = log.prepare(&format!(
+        "SELECT min(position) FROM {} WHERE position >= ? AND position < ? AND timestamp_ms >= ?",
+        records_table(topic.id)
+    ))?;
+    let mut offsets = BTreeMap::new();
+    for row in partitions_of(log, topic.id)? {
+        let (from, to) = (position(row.partition, row.start), position(row.partition, row.next));
+        let first: Option<i64> = find.query_row((from, to, at_ms), |found| found.get(0))?;
+        offsets.insert(row.partition, first.map_or(row.next, offset_of));
+    }
+    Ok(Some(offsets))
 }
 
 /// Creates the topic within the transaction open on `log`.

@@ -150,6 +150,11 @@ impl Broker for EmbeddedBroker {
 }
 
 impl Inner {
+    /// Whether a source of this process reads the topic as the group.
+    pub(crate) fn is_read(&self, group: &str, topic: &str) -> bool {
+        self.seats.is_taken(group, topic)
+    }
+
     pub(crate) async fn writer(&self) -> Result<Arc<LogWriter>> {
         let start = || async {
             let outputs = outputs_database(&self.dir);

@@ -87,6 +87,15 @@ pub(crate) fn forget(log: &Connection, owner: &Owner, whoever: bool) -> rusqlite
     Ok(())
 }
 
+/// Forgets which outputs are in their topics, so that they are appended anew when they are made again.
+pub(crate) fn reset(log: &Connection, owner: &Owner) -> rusqlite::Result<()> {
+    log.prepare_cached(
+        "DELETE FROM outputs_applied WHERE consumer_group = ? AND source = ? AND source_partition = ?",
+    )?
+    .execute((&owner.group, &*owner.source.topic, owner.source.partition))?;
+    forget(log, owner, true)
+}
+
 /// Appends what is held back and then `outputs`, but for what is there already, and notes that all below
 /// `next_offset` is.
 pub(crate) fn apply(

@@ -53,9 +53,23 @@ pub(crate) struct Commit {
     pub(crate) states: States,
 }
 
+/// Progress as somebody sets it who does not read.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    pub(crate) group: String,
+    pub(crate) topic: String,
+    /// The log that the offsets are of, and partitions with next offsets; none: all of it is forgotten.
+    pub(crate) offsets: Option<(i64, BTreeMap<i32, i64>)>,
+}
+
 struct Order {
-    commit: Commit,
+    work: Work,
     reply: oneshot::Sender<Result<()>>,
+}
+
+enum Work {
+    Commit(Commit),
+    Set(Setting),
 }
 
 /// The callers' side of the thread that stores progress.
@@ -137,9 +151,18 @@ impl ProgressKeeper {
 
     /// Stores progress; durable when it returns.
     pub(crate) async fn store(&self, commit: Commit) -> Result<()> {
+        self.work(Work::Commit(commit)).await
+    }
+
+    /// Sets or forgets progress, with the states of steps; durable when it returns.
+    pub(crate) async fn set(&self, setting: Setting) -> Result<()> {
+        self.work(Work::Set(setting)).await
+    }
+
+    async fn work(&self, work: Work) -> Result<()> {
         let (reply, answer) = oneshot::channel();
         let gone = || Error::fatal(&self.who, "its thread has ended");
-        self.orders.post(Order { commit, reply }).await.map_err(|_| gone())?;
+        self.orders.post(Order { work, reply }).await.map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 }
@@ -175,25 +198,60 @@ fn store_all(
         Some(connection) => connection,
         none => none.insert(database.open()?),
     };
-    let has_states = group.iter().any(|order| !order.commit.states.is_empty());
+    let has_states = group.iter().any(|order| match &order.work {
+        Work::Commit(commit) => !commit.states.is_empty(),
+        Work::Set(_) => true,
+    });
     if let Some(part) = states.as_ref().filter(|_| has_states) {
         part.open()?;
         *states = None;
     }
     transact(connection, |views| {
-        let mut store = views.prepare_cached(
-            "INSERT INTO progress(consumer_group, topic, partition, next_offset, log) VALUES (?, ?, ?, ?, ?)
-             ON CONFLICT DO UPDATE SET next_offset = excluded.next_offset, log = excluded.log",
-        )?;
-        for Order { commit, .. } in group {
-            for (partition, next) in &commit.offsets {
-                store.execute((&commit.group, &commit.topic, partition, next, commit.log))?;
+        for Order { work, .. } in group {
+            match work {
+                Work::Commit(commit) => {
+                    for (partition, next) in &commit.offsets {
+                        store_offset(views, (&commit.group, &commit.topic), *partition, *next, commit.log)?;
+                    }
+                    store_states(views, commit)?;
+                }
+                Work::Set(setting) => set(views, setting)?,
             }
-            store_states(views, commit)?;
         }
         Ok(())
     })
     .map_err(Failure::never_reject)
+}
+
+fn store_offset(
+    views: &Connection,
+    (group, topic): (&str, &str),
+    partition: i32,
+    next: i64,
+    log: i64,
+) -> rusqlite::Result<()> {
+    views
+        .prepare_cached(
+            "INSERT INTO progress(consumer_group, topic, partition, next_offset, log) VALUES (?, ?, ?, ?, ?)
+             ON CONFLICT DO UPDATE SET next_offset = excluded.next_offset, log = excluded.log",
+        )?
+        .execute((group, topic, partition, next, log))?;
+    Ok(())
+}
+
+fn set(views: &Connection, Setting { group, topic, offsets }: &Setting) -> rusqlite::Result<()> {
+    let Some((log, offsets)) = offsets else {
+        views.execute("DELETE FROM progress WHERE consumer_group = ? AND topic = ?", (group, topic))?;
+        views.execute("DELETE FROM states WHERE consumer_group = ? AND topic = ?", (group, topic))?;
+        return Ok(());
+    };
+    let mut forget = views
+        .prepare_cached("DELETE FROM states WHERE consumer_group = ? AND topic = ? AND partition = ?")?;
+    for (partition, next) in offsets {
+        store_offset(views, (group, topic), *partition, *next, *log)?;
+        forget.execute((group, topic, partition))?;
+    }
+    Ok(())
 }
 
 fn store_states(views: &Connection, commit: &Commit) -> rusqlite::Result<()> {

@@ -49,6 +49,11 @@ impl Seats {
         Some(Seat { ticket: Ticket { seats: self.clone(), place, number } })
     }
 
+    /// Whether somebody has it.
+    pub(crate) fn is_taken(&self, group: &str, topic: &str) -> bool {
+        self.taken().seats.contains_key(&(group.to_owned(), topic.to_owned()))
+    }
+
     fn taken(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().expect("invariant: nobody panics while holding the seats")
     }

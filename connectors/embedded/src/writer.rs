@@ -40,6 +40,7 @@ pub(crate) enum Order {
 pub(crate) enum OutputWork {
     Hold(Outputs),
     Forget { whoever: bool },
+    Reset,
     Apply { topics: Vec<Arc<str>>, outputs: Outputs, next_offset: i64 },
 }
 
@@ -103,6 +104,11 @@ impl LogWriter {
     /// Forgets what is held back, by this holder or by whomever.
     pub(crate) async fn forget(&self, owner: Owner, whoever: bool) -> Result<()> {
         self.work(owner, OutputWork::Forget { whoever }).await
+    }
+
+    /// Forgets which outputs are in their topics.
+    pub(crate) async fn reset(&self, owner: Owner) -> Result<()> {
+        self.work(owner, OutputWork::Reset).await
     }
 
     /// Appends what is held back and these to the topics, which are named, but for what is there already.
@@ -202,6 +208,7 @@ impl Thread {
                         match work {
                             OutputWork::Hold(records) => outputs::hold(log, owner, records)?,
                             OutputWork::Forget { whoever } => outputs::forget(log, owner, *whoever)?,
+                            OutputWork::Reset => outputs::reset(log, owner)?,
                             OutputWork::Apply { outputs, next_offset, .. } => {
                                 outputs::apply(log, &mut appends, owner, outputs, *next_offset)?;
                             }

@@ -170,6 +170,48 @@ impl Admin for KafkaAdmin {
         })
         .await
     }
+
+    async fn offsets_at(&self, topic: &str, at_ms: i64) -> Result<BTreeMap<i32, i64>> {
+        let (clients, topic) = (self.clients.clone(), topic.to_owned());
+        blocking(&self.clients, move || {
+            let observer = Observer::open(&clients, &clients.observer())?;
+            let count = observer.partitions(&topic)?;
+            let count = count.ok_or_else(|| Error::missing_topic(&clients.who, &topic))?;
+            observer.offsets_at(&topic, &numbers(count).collect::<Vec<_>>(), at_ms)
+        })
+        .await
+    }
+
+    /// Commits without being a member, which the cluster takes only while there is none. Without metadata, so that no
+    /// states of steps belong to it.
+    async fn set_progress(&self, group: &str, topic: &str, offsets: &BTreeMap<i32, i64>) -> Result<()> {
+        let (clients, group, topic) = (self.clients.clone(), group.to_owned(), topic.to_owned());
+        let offsets = offsets.clone();
+        blocking(&self.clients, move || {
+            Observer::open(&clients, &clients.group_observer(&group))?.commit(&group, &topic, &offsets)
+        })
+        .await
+    }
+
+    /// A group of ours reads one topic, so it goes as a whole.
+    async fn forget_progress(&self, group: &str, _topic: &str) -> Result<()> {
+        let name = self.clients.group_name(group);
+        let what = format!("cannot delete group '{name}'");
+        let client = self.client()?;
+        let answer = client.delete_groups(&[&name], &self.options()).await;
+        dispose(client);
+        let answers = answer.map_err(|error| of_call(&self.clients.who, &what, &error))?;
+        match answers.into_iter().next() {
+            Some(Err((_, Code::GroupIdNotFound))) | Some(Ok(_)) | None => Ok(()),
+            Some(Err((_, Code::NonEmptyGroup))) => Err(is_read(&self.clients.who, group)),
+            Some(Err((_, code))) => Err(error::error(&self.clients.who, &what, code, "")),
+        }
+    }
+}
+
+/// What a call comes to that needs a group without members.
+pub fn is_read(who: &str, group: &str) -> Error {
+    Error::fatal(who, format!("somebody reads as group {group}"))
 }
 
 /// Runs a call that blocks.

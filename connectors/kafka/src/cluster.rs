@@ -6,13 +6,14 @@ use millrace_core::{Class, PartitionSpan, Result};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     config::FromClientConfigAndContext,
-    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code},
     metadata::MetadataTopic,
 };
 use tokio::time::{Duration, Instant};
 
 use crate::{
+    admin::is_read,
     client::Clients,
     context::Listener,
     error::{class_of, is_unknown_topic, of_call},
@@ -131,6 +132,47 @@ impl Observer {
         self.ask("cannot look up offsets", |consumer, timeout| spans(consumer, places, timeout))
     }
 
+    /// Of each partition the first offset of this time or later; its end where there is none.
+    ///
+    /// # Errors
+    /// As [`Observer::ask`].
+    pub fn offsets_at(&self, topic: &str, partitions: &[i32], at_ms: i64) -> Result<BTreeMap<i32, i64>> {
+        let places: Vec<Place> = partitions.iter().map(|number| (topic.to_owned(), *number)).collect();
+        // Negative ones are names of edges.
+        let at = Offset::Offset(at_ms.max(0));
+        self.ask("cannot look up offsets", |consumer, timeout| {
+            let spans = spans(consumer, &places, timeout)?;
+            let found = edges(consumer, &places, at, timeout)?;
+            let of = |(place, span): (&Place, &PartitionSpan)| {
+                (place.1, found.get(place).copied().unwrap_or(span.end))
+            };
+            Ok(spans.iter().map(of).collect())
+        })
+    }
+
+    /// Sets the progress of this client's group.
+    ///
+    /// # Errors
+    /// As [`Observer::ask`]; Fatal when the group has members.
+    pub fn commit(&self, group: &str, topic: &str, offsets: &BTreeMap<i32, i64>) -> Result<()> {
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        for (partition, next) in offsets {
+            list.add_partition_offset(topic, *partition, Offset::Offset(*next))
+                .map_err(|error| of_call(&self.who, "cannot set the group's progress", &error))?;
+        }
+        let mut members = false;
+        let committed = self.ask("cannot set the group's progress", |consumer, _| {
+            let answer = consumer.commit(&list, CommitMode::Sync);
+            let code = answer.as_ref().err().and_then(KafkaError::rdkafka_error_code);
+            members = matches!(
+                code,
+                Some(Code::UnknownMemberId | Code::IllegalGeneration | Code::RebalanceInProgress)
+            );
+            if members { Ok(()) } else { answer }
+        });
+        committed.and_then(|()| if members { Err(is_read(&self.who, group)) } else { Ok(()) })
+    }
+
     /// The next offsets that this client's group has committed.
     ///
     /// # Errors
@@ -181,6 +223,9 @@ pub fn spans<C: ConsumerContext>(
 ) -> KafkaResult<BTreeMap<Place, PartitionSpan>> {
     let starts = edges(consumer, places, Offset::Beginning, timeout)?;
     let ends = edges(consumer, places, Offset::End, timeout)?;
+    if starts.len() < places.len() {
+        return Err(KafkaError::OffsetFetch(Code::OffsetNotAvailable));
+    }
     let span = |(place, start): (Place, i64)| {
         let end = ends.get(&place).copied().unwrap_or(start).max(start);
         (place, PartitionSpan { start, end })
@@ -188,8 +233,9 @@ pub fn spans<C: ConsumerContext>(
     Ok(starts.into_iter().map(span).collect())
 }
 
-/// The protocol answers the numbers of "beginning" and "end" as if they were times, for all partitions at once;
-/// librdkafka's call for watermarks takes one partition at a time.
+/// The first offsets of a time; places without one are absent. The protocol answers the numbers of "beginning" and
+/// "end" as if they were times, for all partitions at once; librdkafka's call for watermarks takes one partition at
+/// a time.
 fn edges<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     places: &[Place],
@@ -207,9 +253,7 @@ fn edges<C: ConsumerContext>(
     let mut edges = BTreeMap::new();
     for element in answer.elements() {
         element.error()?;
-        let Offset::Offset(offset) = element.offset() else {
-            return Err(KafkaError::OffsetFetch(Code::OffsetNotAvailable));
-        };
+        let Offset::Offset(offset) = element.offset() else { continue };
         edges.insert((element.topic().to_owned(), element.partition()), offset);
     }
     Ok(edges)

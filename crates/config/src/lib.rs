@@ -20,6 +20,7 @@ mod reference;
 mod render;
 mod retention;
 mod schema;
+mod secrets;
 mod select;
 mod sinks;
 mod steps;
@@ -42,4 +43,6 @@ pub use plan::{
 pub use reference::reference;
 pub use render::render;
 pub use schema::schema;
+pub use secrets::inline_secrets;
+pub use systems::broker;
 pub use tables::OBJECTS;

@@ -8,7 +8,7 @@ use std::{
 use indexmap::IndexMap;
 use millrace_core::{
     StoreKind,
-    settings::{Node, Problems},
+    settings::{Key, Location, Node, NodeKind, Problem, Problems, Secret},
 };
 use tokio::time::Duration;
 
@@ -87,6 +87,39 @@ impl Systems {
     /// The plans, by name.
     pub(crate) fn into_plans(self) -> IndexMap<String, SystemPlan> {
         self.all.into_iter().filter_map(|(name, system)| Some((name, system?))).collect()
+    }
+}
+
+/// A broker that is described outside of any file: its kind, and its settings as text, which are not shown in
+/// problems.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn broker(
+    name: &str,
+    kind: &str,
+    settings: &[(String, String)],
+    catalog: &Catalog,
+) -> Result<SystemPlan, Vec<Problem>> {
+    let at = Location { line: 1, column: 1 };
+    let entry = |(key, text): &(String, String)| {
+        let kind = NodeKind::Expanded { text: Secret::new(text.as_str()), source: key.clone() };
+        (Key { at, text: key.clone() }, Node { at, kind })
+    };
+    let settings = Node { at, kind: NodeKind::Map(settings.iter().map(entry).collect()) };
+    let node = Node { at, kind: NodeKind::Map(vec![(Key { at, text: kind.to_owned() }, settings)]) };
+    let mut problems = Problems::default();
+    let selected = select(&node, name, Section::Brokers, catalog, Path::new(""), &mut problems);
+    let plan = selected.map(|selected| SystemPlan {
+        name: name.to_owned(),
+        kind_name: selected.kind.name,
+        settings: selected.settings,
+        breaker: policy::breaker(&selected.beside, &mut problems),
+    });
+    let problems = problems.into_sorted();
+    match plan {
+        Some(plan) if problems.is_empty() => Ok(plan),
+        _ => Err(problems),
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::entry::Entry;
+use crate::{applied::APPLIED, entry::Entry};
 
 /// How long reading the whole topic may take.
 const READ_WITHIN: Duration = Duration::from_secs(20);
@@ -79,6 +79,23 @@ impl Board {
         Ok(held.entries())
     }
 
+    /// The entries of the applied log now, in its order, without making the topic or following it. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Board::open`].
+    pub async fn look_in_order(broker: &dyn Broker, topic: &str) -> Result<Vec<(String, i64, Entry)>> {
+        let held = Held { cells: Mutex::default(), changed: watch::Sender::new(0) };
+        if broker.admin().topic(topic).await?.is_some() {
+            read(broker, topic, &held).await?;
+        }
+        Ok(held.in_order())
+    }
+
+    /// The entries of the applied log as far as they were read, in its order.
+    pub fn in_order(&self) -> Vec<(String, i64, Entry)> {
+        self.held.in_order()
+    }
+
     /// Every entry, by key.
     pub fn entries(&self) -> BTreeMap<String, Entry> {
         self.held.entries()
@@ -108,6 +125,8 @@ impl Board {
         let record = |((key, _), value): (&(String, _), &Option<Bytes>)| NewRecord {
             key: Some(key.clone().into()),
             value: value.clone(),
+            // One partition, so that offsets are an order of all of them.
+            partition: key.starts_with(APPLIED).then_some(0),
             ..NewRecord::default()
         };
         let answers =
@@ -130,6 +149,15 @@ impl Held {
     fn entries(&self) -> BTreeMap<String, Entry> {
         let cells = self.cells();
         cells.iter().filter_map(|(key, cell)| Some((key.clone(), cell.entry.clone()?))).collect()
+    }
+
+    fn in_order(&self) -> Vec<(String, i64, Entry)> {
+        let cells = self.cells();
+        let of_log = cells.iter().filter(|(key, _)| key.starts_with(APPLIED));
+        let mut entries: Vec<_> =
+            of_log.filter_map(|(key, cell)| Some((key.clone(), cell.offset, cell.entry.clone()?))).collect();
+        entries.sort_by_key(|(_, offset, _)| *offset);
+        entries
     }
 
     /// Takes in the record of a key unless a newer one is there. A key lies in one partition always, so its

@@ -9,10 +9,32 @@ pub const STALE_AFTER_MS: i64 = 30_000;
 
 const PAUSE: &str = "pause/";
 const WORKER: &str = "worker/";
+const STOP: &str = "stop/";
+const FOLLOWER: &str = "follower/";
 
 /// Where a pipeline's pause lies.
 pub fn pause_key(pipeline: &str) -> String {
     format!("{PAUSE}{pipeline}")
+}
+
+/// Where it lies that a pipeline is ended.
+pub fn stop_key(pipeline: &str) -> String {
+    format!("{STOP}{pipeline}")
+}
+
+/// The pipeline that is ended by what lies under a key; none for any other key.
+pub fn stopped_by_key(key: &str) -> Option<&str> {
+    key.strip_prefix(STOP)
+}
+
+/// Where a process tells how far it follows what is applied.
+pub fn follower_key(process: &str) -> String {
+    format!("{FOLLOWER}{process}")
+}
+
+/// The process of such a key; none for any other.
+pub fn follower_of_key(key: &str) -> Option<&str> {
+    key.strip_prefix(FOLLOWER)
 }
 
 /// Where a process tells how a pipeline is doing.
@@ -49,6 +71,40 @@ pub struct PauseEntry {
     pub since_ms: i64,
 }
 
+/// A pipeline is ended, in all processes, until the entry is removed: nobody reads as its group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopEntry {
+    /// Who ended it: `operator`, `rewind`.
+    pub by: String,
+    /// Why, for people.
+    pub reason: String,
+    /// Since when, ms since 1970.
+    pub since_ms: i64,
+}
+
+/// What a process makes of what is applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowerEntry {
+    /// Which process.
+    pub process: ProcessEntry,
+    /// What it runs.
+    pub generation: Option<u64>,
+    /// What it cannot run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<RefusedEntry>,
+    /// When this was written, ms since 1970.
+    pub at_ms: i64,
+}
+
+/// What a process cannot run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedEntry {
+    /// Which one.
+    pub generation: u64,
+    /// Why.
+    pub reason: String,
+}
+
 /// How a pipeline is doing in one process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerEntry {
@@ -67,6 +123,15 @@ pub struct WorkerEntry {
     /// Records that became dead letters since the process began.
     #[serde(default)]
     pub dead_letters: u64,
+    /// What is applied that it runs; none where it runs a file of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// The SHA-256 of its modules, by the step's id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, String>,
+    /// What it did lately, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<PaceEntry>,
     /// The systems that the process calls, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub endpoints: BTreeMap<String, BreakerEntry>,
@@ -78,6 +143,20 @@ pub struct WorkerEntry {
     /// The process has ended; the entry stays so that its failure is seen.
     #[serde(default)]
     pub ended: bool,
+}
+
+/// What was done within a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaceEntry {
+    /// The time, in ms.
+    pub over_ms: u64,
+    /// Records read.
+    pub records: u64,
+    /// Outputs that sinks acknowledged.
+    pub outputs: u64,
+    /// Of batches: how many took no longer from append to effect than so many µs, and longer than the bound before.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub latency_us: BTreeMap<u64, u64>,
 }
 
 /// A process.

@@ -35,6 +35,11 @@ impl Entry {
         Entry { bytes }
     }
 
+    /// An entry that says this, as it is read when it was written.
+    pub fn of(entry: &Value) -> Self {
+        Entry::new(Entry::encode(entry))
+    }
+
     /// The bytes of an entry.
     pub(crate) fn encode(entry: &Value) -> Bytes {
         let written = Written { format: FORMAT, entry };

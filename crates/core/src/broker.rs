@@ -151,6 +151,26 @@ pub trait Admin: Send + Sync {
 
     /// The group's committed next offsets in a topic; partitions without a commit are absent.
     async fn progress(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>>;
+
+    /// Of each partition, the first offset whose record was appended at this time (ms since 1970) or later; its end
+    /// where there is none.
+    ///
+    /// # Errors
+    /// As all, and Fatal when the topic does not exist.
+    async fn offsets_at(&self, topic: &str, at_ms: i64) -> Result<BTreeMap<i32, i64>>;
+
+    /// Sets next offsets of a group that nobody reads as, whatever they were: what is read again is processed again,
+    /// and its outputs are appended again. The states that steps had there are forgotten.
+    ///
+    /// # Errors
+    /// As all, and Fatal where it can be seen that somebody reads as the group.
+    async fn set_progress(&self, group: &str, topic: &str, offsets: &BTreeMap<i32, i64>) -> Result<()>;
+
+    /// Forgets all of a group's progress in a topic, as if it had never read there.
+    ///
+    /// # Errors
+    /// As [`Admin::set_progress`].
+    async fn forget_progress(&self, group: &str, topic: &str) -> Result<()>;
 }
 
 /// A connected log. Connecting may be lazy: the first call fails with Retry when the system is away.

@@ -76,6 +76,14 @@ pub trait Sink: Send + Sync {
     /// Retry when the system is away, Fatal when it refuses.
     async fn prepare(&self) -> Result<()>;
 
+    /// What [`Sink::prepare`] would change in the system now, a line each, in a fixed order. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`Sink::prepare`].
+    async fn lacks(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Which calls these messages ask for. Pure: equal input gives equal calls, whatever the system holds.
     fn encode(&self, messages: &[Message]) -> Encoded;
 

@@ -1,6 +1,7 @@
 //! One pipeline from its start to its end: feeds the workers, commits what they did, hands partitions over.
 
 mod steer;
+mod summary;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -31,31 +32,13 @@ use crate::{
     worker::{Counts, Report, Stage, Worker},
 };
 
+pub use summary::{Mode, Summary};
+
 /// How often the group's progress is asked for when this process's own part of the goal is done.
 const GOAL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How often the lag is measured.
 const LAG_INTERVAL: Duration = Duration::from_secs(5);
-
-/// When a run ends by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Only when it is told to.
-    Forever,
-    /// When the group's progress covers what the topic held at the start.
-    UntilEnd,
-}
-
-/// What a run did, in this process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Records read.
-    pub records: u64,
-    /// Of these, records of event types that the pipeline does not list.
-    pub skipped: u64,
-    /// Of these, dead letters.
-    pub dead_letters: u64,
-}
 
 /// Runs a pipeline until `shutdown` is cancelled, the mode's end is reached, or an error ends it. On shutdown
 /// the batches in flight are finished (within the drain time-out) and committed.
@@ -134,6 +117,14 @@ async fn admitted(pipeline: &Pipeline, health: &Health) {
 
 async fn open(pipeline: &Pipeline, mode: Mode) -> Result<(Box<dyn Source>, Option<Goal>)> {
     pipeline.steering.ready().await?;
+    if pipeline.steering.is_ended() && mode == Mode::UntilEnd {
+        return Err(Error::fatal(
+            format!("pipeline {}", pipeline.name),
+            "is stopped; 'millrace start' lets it begin",
+        ));
+    }
+    // Whoever runs it ends it meanwhile.
+    pipeline.steering.until_ended(false).await;
     let limit = pipeline.limits.call_timeout;
     for part in &pipeline.sinks {
         let what = format!("prepare {}", part.id);

@@ -172,6 +172,14 @@ impl Health {
         !states.is_empty() && states.values().all(|state| *state == PipelineState::Running)
     }
 
+    /// Forgets a pipeline that this process does not have any more.
+    pub fn forget(&self, pipeline: &Arc<str>) {
+        hold(&self.troubles).retain(|(of, _), _| of != pipeline);
+        hold(&self.pauses).remove(pipeline);
+        hold(&self.last_errors).remove(pipeline);
+        self.lock().remove(pipeline);
+    }
+
     /// Notes how the breaker of a system stands.
     pub fn set_endpoint(&self, endpoint: &Arc<str>, state: Endpoint) {
         hold(&self.endpoints).insert(endpoint.clone(), state);

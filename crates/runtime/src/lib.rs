@@ -40,7 +40,7 @@ pub use clock::Clock;
 pub use dead_letter::{DeadLetter, DeadLetterQueue, FORMAT as DEAD_LETTER_FORMAT, Place};
 pub use decode::{Decode, Format};
 pub use driver::{Mode, Summary, run_pipeline};
-pub use fleet::{FleetReport, run_fleet};
+pub use fleet::{Fleet, FleetReport, run_fleet};
 pub use health::{BreakerState, Endpoint, Health, LastError, PipelineState};
 pub use ledger::GuardedLedger;
 pub use letters::{

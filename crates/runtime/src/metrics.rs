@@ -1,5 +1,7 @@
 //! What is counted, for `/metrics`: one registry per process, labelled by pipeline and by step or sink.
 
+use std::collections::BTreeMap;
+
 use prometheus::{
     Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -118,12 +120,8 @@ impl Metrics {
     pub fn dead_letters(&self, pipeline: &str) -> u64 {
         use prometheus::core::Collector;
         let families = self.dead_letters.collect();
-        let of_pipeline = |metric: &&prometheus::proto::Metric| {
-            let mut labels = metric.get_label().iter();
-            labels.any(|label| label.name() == "pipeline" && label.value() == pipeline)
-        };
         let metrics = families.iter().flat_map(prometheus::proto::MetricFamily::get_metric);
-        metrics.filter(of_pipeline).map(|m| m.get_counter().get_value() as u64).sum()
+        metrics.filter(|metric| is_of(metric, pipeline)).map(|m| m.get_counter().get_value() as u64).sum()
     }
 
     /// Outputs that all sinks of all pipelines acknowledged so far.
@@ -135,6 +133,38 @@ impl Metrics {
             .flat_map(prometheus::proto::MetricFamily::get_metric)
             .map(|m| m.get_counter().get_value() as u64)
             .sum()
+    }
+
+    /// Outputs of a pipeline that its sinks acknowledged so far.
+    pub fn outputs_of(&self, pipeline: &str) -> u64 {
+        use prometheus::core::Collector;
+        let families = self.outputs.collect();
+        let metrics = families.iter().flat_map(prometheus::proto::MetricFamily::get_metric);
+        let of_pipeline = metrics.filter(|metric| is_of(metric, pipeline));
+        of_pipeline.map(|metric| metric.get_counter().get_value() as u64).sum()
+    }
+
+    /// How many batches of a pipeline took how long from append to effect, so far: by the upper bound of the time in
+    /// µs, each batch counted once.
+    pub fn latencies(&self, pipeline: &str) -> BTreeMap<u64, u64> {
+        use prometheus::core::Collector;
+        let families = self.end_to_end_seconds.collect();
+        let metrics = families.iter().flat_map(prometheus::proto::MetricFamily::get_metric);
+        let Some(metric) = metrics.into_iter().find(|metric| is_of(metric, pipeline)) else {
+            return BTreeMap::new();
+        };
+        let mut before = 0;
+        let buckets = metric.get_histogram().get_bucket().iter().map(|bucket| {
+            let count = bucket.cumulative_count().saturating_sub(before);
+            before = bucket.cumulative_count();
+            ((bucket.upper_bound() * 1e6).min(1e15) as u64, count)
+        });
+        let mut counts: BTreeMap<u64, u64> = buckets.filter(|(_, count)| *count > 0).collect();
+        let beyond = metric.get_histogram().get_sample_count().saturating_sub(before);
+        if beyond > 0 {
+            counts.insert(u64::MAX, beyond);
+        }
+        counts
     }
 
     /// The end-to-end latency below which `share` (0 to 1) of a pipeline's batches stayed, in seconds: the
@@ -160,6 +190,10 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
+}
+
+fn is_of(metric: &prometheus::proto::Metric, pipeline: &str) -> bool {
+    metric.get_label().iter().any(|label| label.name() == "pipeline" && label.value() == pipeline)
 }
 
 fn register<C: prometheus::core::Collector + Clone + 'static>(

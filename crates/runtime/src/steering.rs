@@ -60,12 +60,19 @@ pub struct Steering {
     state: Arc<watch::Sender<Option<Pause>>>,
     /// For the workers: a watch channel wakes many waiters in an order that differs from run to run.
     changed: Arc<Notify>,
+    /// Whether it is ended: nobody is to read as its group.
+    ended: Arc<watch::Sender<bool>>,
     gate: Option<Arc<dyn Gate>>,
 }
 
 impl Default for Steering {
     fn default() -> Self {
-        Steering { state: Arc::new(watch::Sender::new(None)), changed: Arc::default(), gate: None }
+        Steering {
+            state: Arc::new(watch::Sender::new(None)),
+            changed: Arc::default(),
+            ended: Arc::new(watch::Sender::new(false)),
+            gate: None,
+        }
     }
 }
 
@@ -107,6 +114,23 @@ impl Steering {
     pub fn resume(&self) {
         self.state.send_if_modified(|state| state.take().is_some());
         self.changed.notify_waiters();
+    }
+
+    /// Ends the pipeline, or lets it begin again: unlike a paused one it leaves its group.
+    pub fn set_ended(&self, ended: bool) {
+        self.ended.send_if_modified(|state| std::mem::replace(state, ended) != ended);
+    }
+
+    /// Whether it is ended.
+    pub fn is_ended(&self) -> bool {
+        *self.ended.borrow()
+    }
+
+    /// Returns when the pipeline is ended, or with `false` when it may begin. Cancel-safe.
+    pub async fn until_ended(&self, ended: bool) {
+        let mut state = self.ended.subscribe();
+        // The sender is here, so there is no end to wait for.
+        let _ = state.wait_for(|state| *state == ended).await;
     }
 
     /// The pause that stands.

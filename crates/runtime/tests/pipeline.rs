@@ -1,6 +1,8 @@
 //! The runtime against doubles in memory, under paused time: what is done, retried, rejected and committed.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
+#[path = "pipeline/fleet.rs"]
+mod fleet;
 #[path = "pipeline/portions.rs"]
 mod portions;
 #[path = "pipeline/sinks.rs"]

@@ -14,6 +14,7 @@ mod gap;
 mod group;
 mod progress;
 mod reader;
+mod rewind;
 
 use std::{future::Future, iter, pin::Pin};
 
@@ -81,6 +82,10 @@ pub async fn progress(rig: Rig<'_>) {
     progress::chosen_partitions_keep_the_groups_progress(rig).await;
     progress::a_foreign_partition_is_not_committed(rig).await;
     progress::an_unknown_topic_is_fatal(rig).await;
+    rewind::progress_is_set_from_outside(rig).await;
+    rewind::progress_is_forgotten(rig).await;
+    rewind::a_time_leads_to_offsets(rig).await;
+    rewind::a_group_that_is_read_as_is_left_alone(rig).await;
 }
 
 /// Ends, pauses, bounds and cancellation.

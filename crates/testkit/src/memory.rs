@@ -255,6 +255,30 @@ impl Admin for MemoryBroker {
             .map(|(key, next)| (key.1.partition, *next))
             .collect())
     }
+
+    async fn offsets_at(&self, topic: &str, at_ms: i64) -> Result<BTreeMap<i32, i64>> {
+        let state = self.lock();
+        let topic = state.topics.get(topic).ok_or_else(|| unknown(topic))?;
+        let first = |p: &Partition| p.records.iter().find(|r| r.timestamp_ms >= at_ms).map(|r| r.offset);
+        Ok((0..).zip(topic.partitions.iter().map(|p| first(p).unwrap_or(p.next))).collect())
+    }
+
+    async fn set_progress(&self, group: &str, topic: &str, offsets: &BTreeMap<i32, i64>) -> Result<()> {
+        for (partition, next) in offsets {
+            self.set_committed(group, topic, *partition, *next);
+            let partition = TopicPartition { topic: topic.into(), partition: *partition };
+            self.lock().states.remove(&(group.to_owned(), partition));
+        }
+        Ok(())
+    }
+
+    async fn forget_progress(&self, group: &str, topic: &str) -> Result<()> {
+        let mut state = self.lock();
+        let other = |(of, partition): &Owner| of != group || &*partition.topic != topic;
+        state.progress.retain(|owner, _| other(owner));
+        state.states.retain(|owner, _| other(owner));
+        Ok(())
+    }
 }
 
 #[async_trait]

@@ -3,7 +3,7 @@
 //!
 //! Each case panics at the first thing that is wrong.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use millrace_core::{
@@ -35,6 +35,7 @@ pub async fn run(rig: Rig<'_>) {
     a_missing_topic_is_fatal(rig).await;
     states_come_back_with_their_progress(rig).await;
     a_former_owner_commits_nothing(rig).await;
+    what_is_rewound_begins_without_states_and_is_appended_again(rig).await;
 }
 
 /// Nothing is seen before the commit; then all is, in order, in the partitions of its keys.
@@ -186,6 +187,34 @@ pub async fn a_former_owner_commits_nothing(rig: Rig<'_>) {
     assert_eq!(rig.progress(&group, &source_topic).await, Some(3));
 }
 
+/// Progress that is set from outside is that of steps which have seen nothing, and outputs are made anew.
+pub async fn what_is_rewound_begins_without_states_and_is_appended_again(rig: Rig<'_>) {
+    let (source_topic, out) = (rig.topic("rewound", 1).await, rig.topic("rewound-out", 1).await);
+    let (source, transactor, group) = rig.open("rewound", &source_topic).await;
+    all_ok(transactor.send(&source_topic, vec![keyed("0", 0)]).await);
+    all_ok(transactor.send(&out, vec![keyed("1", 0)]).await);
+    let states = States::from([("sum".into(), Bytes::from_static(b"1"))]);
+    committed(transactor.commit(1, &states).await);
+    drop((source, transactor));
+    let (admin, back) = (rig.broker.admin(), BTreeMap::from([(0, 0)]));
+    let rewound = async {
+        // Members that have left may be counted for a while.
+        while admin.set_progress(&group, &source_topic, &back).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, rewound).await.expect("in time");
+    let mut source = rig.subscribe("rewound", &source_topic).await;
+    let assignment = assigned(&mut *source).await.remove(0);
+    assert_eq!(assignment.next_offset, 0);
+    let transactor = source.control().transactor(&assignment).expect("a group's source has one");
+    let restored = timeout(PATIENCE, transactor.restore()).await.expect("in time").expect("states");
+    assert!(restored.is_empty(), "{restored:?}");
+    all_ok(transactor.send(&out, vec![keyed("1", 0)]).await);
+    committed(transactor.commit(1, &States::new()).await);
+    assert_eq!(rig.wait_for(&out, 2).await.len(), 2);
+}
+
 impl Rig<'_> {
     async fn topic(&self, case: &str, partitions: u32) -> String {
         self.topic_of(case, partitions, 2 << 20).await
@@ -265,7 +294,7 @@ impl Rig<'_> {
         };
         let mut source = self.broker.subscribe(subscription).await.expect("a source");
         let mut records = Vec::new();
-        let mut ended = std::collections::BTreeMap::new();
+        let mut ended = BTreeMap::new();
         while records.len() < count || ended.len() < info.partitions.len() {
             match next(&mut *source).await {
                 SourceEvent::Batch(batch) => records.extend(batch.records),

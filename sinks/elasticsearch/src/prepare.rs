@@ -58,6 +58,26 @@ impl Preparation<'_> {
         Err(Error::retry(self.who, "the index comes and goes"))
     }
 
+    /// What [`Preparation::run`] would change now.
+    ///
+    /// # Errors
+    /// As [`Preparation::run`].
+    pub(crate) async fn lacks(&self) -> Result<Vec<String>> {
+        let Some(existing) = self.look().await? else {
+            let fields = self.fields.fields.iter().map(|(name, _)| format!("+ {name}"));
+            return Ok(std::iter::once("+ the index".to_owned()).chain(fields).collect());
+        };
+        let missing = mapping::missing(self.who, &existing.mapping, self.fields, self.mode)?;
+        let mut lacks: Vec<String> = missing.fields.iter().map(|name| format!("+ {name}")).collect();
+        if missing.update.is_some() && lacks.is_empty() {
+            lacks.push("~ the mapping's own fields".to_owned());
+        }
+        if !mapping::hides_deleted(&existing.alias) {
+            lacks.push("~ the alias, so that it hides deleted documents".to_owned());
+        }
+        Ok(lacks)
+    }
+
     fn first_name(&self) -> String {
         format!("{}-000001", self.alias)
     }

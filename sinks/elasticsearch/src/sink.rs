@@ -44,6 +44,16 @@ impl IndexSink {
         Ok(IndexSink { client, who, index, fields, bulk_bytes_max })
     }
 
+    fn preparation(&self) -> Preparation<'_> {
+        Preparation {
+            client: &self.client,
+            who: &self.who,
+            alias: &self.index.name,
+            fields: &self.fields,
+            mode: self.index.mode,
+        }
+    }
+
     async fn write(&self, works: &[Work<'_>]) -> Vec<Written> {
         let bulk = Bulk {
             client: &self.client,
@@ -61,14 +71,11 @@ impl IndexSink {
 #[async_trait]
 impl Sink for IndexSink {
     async fn prepare(&self) -> Result<()> {
-        let preparation = Preparation {
-            client: &self.client,
-            who: &self.who,
-            alias: &self.index.name,
-            fields: &self.fields,
-            mode: self.index.mode,
-        };
-        preparation.run().await
+        self.preparation().run().await
+    }
+
+    async fn lacks(&self) -> Result<Vec<String>> {
+        self.preparation().lacks().await
     }
 
     fn encode(&self, messages: &[Message]) -> Encoded {

@@ -142,6 +142,10 @@ impl Writes for IndexWrites {
         self.schema.prepare(tx)
     }
 
+    fn lacks(&self, tx: &Tx<'_>) -> Result<Vec<String>, Failure> {
+        self.schema.lacks(tx)
+    }
+
     fn apply(&self, tx: &Tx<'_>, ops: &[Op]) -> Result<(), Failure> {
         for ops in by_key(ops)?.chunk_by(|a, b| a.key == b.key) {
             self.change(tx, ops[0].key, ops)?;

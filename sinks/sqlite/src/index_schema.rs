@@ -109,6 +109,21 @@ impl IndexSchema {
         Ok(())
     }
 
+    /// What [`IndexSchema::prepare`] would change now.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(crate) fn lacks(&self, tx: &Tx<'_>) -> Result<Vec<String>, Failure> {
+        let name = &self.tables.name;
+        let known: Option<String> = tx.statement(KNOWN)?.query_row((name,), |row| row.get(0)).optional()?;
+        let Some(known) = known else { return Ok(vec!["+ the index".to_owned()]) };
+        let declared = Value::from(self.text_fields.clone()).to_string();
+        if known == declared {
+            return Ok(Vec::new());
+        }
+        Ok(vec![format!("~ the full text, over {}", self.text_fields.join(", "))])
+    }
+
     /// Writes a document's texts.
     pub(crate) fn insert_texts(
         &self,

@@ -26,6 +26,11 @@ pub(crate) trait Writes: Send + Sync + 'static {
         Ok(())
     }
 
+    /// What it would change.
+    fn lacks(&self, _tx: &Tx<'_>) -> Result<Vec<String>, Failure> {
+        Ok(Vec::new())
+    }
+
     /// Does the operations of one call; the caller undoes them when it fails.
     fn apply(&self, tx: &Tx<'_>, ops: &[Op]) -> Result<(), Failure>;
 
@@ -50,6 +55,11 @@ impl<W: Writes> Sink for SqliteSink<W> {
     async fn prepare(&self) -> Result<()> {
         let writes = self.writes.clone();
         self.writer.run(move |tx| writes.prepare(tx)).await.map_err(|failure| self.writer.error(failure))
+    }
+
+    async fn lacks(&self) -> Result<Vec<String>> {
+        let writes = self.writes.clone();
+        self.writer.run(move |tx| writes.lacks(tx)).await.map_err(|failure| self.writer.error(failure))
     }
 
     fn encode(&self, messages: &[Message]) -> Encoded {

@@ -8,8 +8,8 @@ use std::{
 use futures::future::{join_all, try_join_all};
 use millrace_config::{PipelinePlan, Plan};
 use millrace_control::{
-    Board, BreakerEntry, Entry, ErrorEntry, PauseEntry, STALE_AFTER_MS, WorkerEntry, lane_of, paused_by_key,
-    worker_of_key,
+    Board, BreakerEntry, Entry, ErrorEntry, FollowerEntry, PauseEntry, STALE_AFTER_MS, StopEntry,
+    WorkerEntry, follower_of_key, lane_of, paused_by_key, stop_key, worker_of_key,
 };
 use millrace_core::{Broker, Error, Result, TopicInfo};
 use millrace_runtime::LetterLog;
@@ -33,6 +33,8 @@ pub struct Look {
     pub pipelines: Vec<PipelineLook>,
     /// The systems that processes call, each as the process sees it that it is worst for.
     pub endpoints: BTreeMap<String, BreakerEntry>,
+    /// The processes that cannot run what is applied.
+    pub refusing: Vec<FollowerEntry>,
     /// The brokers that could not be asked, and why.
     pub away: BTreeMap<String, String>,
 }
@@ -101,7 +103,8 @@ pub async fn take(systems: &mut Systems, plan: &Plan, limit: Duration, now_ms: i
         None => unknown(pipeline),
     });
     let pipelines = pipelines.collect();
-    Ok(Look { now_ms, pipelines, endpoints, away })
+    let refusing = answers.values().flat_map(|answer| refusing(&answer.entries, now_ms)).collect();
+    Ok(Look { now_ms, pipelines, endpoints, refusing, away })
 }
 
 async fn ask(broker: &Arc<dyn Broker>, control: &str, pipelines: Vec<&PipelinePlan>) -> Result<Answer> {
@@ -150,6 +153,12 @@ async fn open_letters(broker: &Arc<dyn Broker>, topic: &str, records: u64) -> Op
         }
     };
     timeout(COUNTED_WITHIN, count).await.ok()?.ok()
+}
+
+fn refusing(entries: &BTreeMap<String, Entry>, now_ms: i64) -> Vec<FollowerEntry> {
+    let followers = entries.iter().filter(|(key, _)| follower_of_key(key).is_some());
+    let read = followers.filter_map(|(_, entry)| entry.read::<FollowerEntry>().ok());
+    read.filter(|it| it.refused.is_some() && now_ms - it.at_ms <= STALE_AFTER_MS).collect()
 }
 
 fn unknown(pipeline: &PipelinePlan) -> PipelineLook {
@@ -209,6 +218,14 @@ fn of_pipeline(
     let failed = gone.iter().filter(|worker| worker.ended).max_by_key(|worker| worker.at_ms);
     if let Some(worker) = by_state("failed") {
         says(&mut look, "failed", worker.reason.clone(), Some(worker.since_ms));
+    } else if let Some(entry) = answer.entries.get(&stop_key(&pipeline.name)) {
+        match entry.read::<StopEntry>() {
+            Ok(stop) => {
+                look.by = Some(stop.by);
+                says(&mut look, "stopped", Some(stop.reason), Some(stop.since_ms));
+            }
+            Err(error) => says(&mut look, "stopped", Some(error.chain()), None),
+        }
     } else if let Some((lane, entry)) = answer
         .entries
         .iter()

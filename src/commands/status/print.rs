@@ -1,11 +1,17 @@
 //! How it is shown: a table for people, JSON for programs.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
-use millrace_control::ErrorEntry;
+use millrace_control::{ErrorEntry, FollowerEntry, RefusedEntry};
 use serde_json::{Value, json};
 
-use super::look::{Look, PipelineLook};
+use super::{
+    look::{Look, PipelineLook},
+    pace::Pace,
+};
 use crate::report::grouped;
 
 /// The table, and below each pipeline what there is to say of it.
@@ -33,6 +39,16 @@ pub fn table(look: &Look) -> String {
             text,
             "{name}: breaker {} for {since}, {failures} failures in a row{why}",
             endpoint.state
+        );
+    }
+    for FollowerEntry { process, generation, refused, .. } in &look.refusing {
+        let Some(RefusedEntry { generation: refused, reason }) = refused else { continue };
+        let runs = generation.map_or("nothing".to_owned(), |generation| format!("generation {generation}"));
+        let first = reason.lines().next().unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "process {} on {} runs {runs}, and cannot run all of generation {refused}: {first}",
+            process.pid, process.host
         );
     }
     text
@@ -86,6 +102,12 @@ fn details(pipeline: &PipelineLook, now_ms: i64) -> Vec<String> {
         (None, Some(reason)) => details.push(reason.clone()),
         (_, None) => {}
     }
+    if let Some(pace) = Pace::of(&pipeline.workers) {
+        details.push(pace.line());
+    }
+    if let Some(versions) = versions(pipeline) {
+        details.push(versions);
+    }
     for (sink, lag) in &pipeline.lanes {
         details.push(format!("isolated sink {sink}: lag {}", grouped(total(lag))));
     }
@@ -97,6 +119,13 @@ fn details(pipeline: &PipelineLook, now_ms: i64) -> Vec<String> {
         details.push(format!("last error {} ago at {place}{record}: {error}", age(now_ms - at_ms)));
     }
     details
+}
+
+/// What the processes run, where they follow what is applied: more than one in the middle of a change.
+fn versions(pipeline: &PipelineLook) -> Option<String> {
+    let generations: BTreeSet<u64> = pipeline.workers.iter().filter_map(|worker| worker.generation).collect();
+    let named: Vec<String> = generations.iter().map(u64::to_string).collect();
+    (!named.is_empty()).then(|| format!("generation {}", named.join(", ")))
 }
 
 /// A time that has passed, in its largest unit.
@@ -119,6 +148,7 @@ pub fn json(look: &Look) -> Value {
             json!({
                 "pipeline": pipeline.name, "state": pipeline.state, "reason": pipeline.reason, "by": pipeline.by,
                 "since_ms": pipeline.since_ms, "topic": pipeline.topic,
+                "pace": Pace::of(&pipeline.workers).map(|pace| pace.json()),
                 "lag": pipeline.lag.as_ref().map(total),
                 "lag_by_partition": pipeline.lag,
                 "isolated": pipeline.lanes.iter().map(|(sink, lag)| {
@@ -133,11 +163,12 @@ pub fn json(look: &Look) -> Value {
                     "host": worker.process.host, "pid": worker.process.pid, "version": worker.process.version,
                     "state": worker.state, "reason": worker.reason, "since_ms": worker.since_ms,
                     "dead_letters": worker.dead_letters, "seen_ms": worker.at_ms,
+                    "generation": worker.generation, "modules": worker.modules,
                 })).collect::<Vec<_>>(),
             })
         })
         .collect();
-    json!({ "at_ms": look.now_ms, "pipelines": pipelines, "endpoints": look.endpoints, "away": look.away })
+    json!({ "at_ms": look.now_ms, "pipelines": pipelines, "endpoints": look.endpoints, "refusing": look.refusing, "away": look.away })
 }
 
 #[cfg(test)]

@@ -100,4 +100,19 @@ impl Admin for SimBroker {
         let (group, topic) = (group.to_owned(), topic.to_owned());
         self.ask("progress", move |log| log.progress(&group, &topic)).await
     }
+
+    async fn offsets_at(&self, topic: &str, at_ms: i64) -> Result<BTreeMap<i32, i64>> {
+        let topic = topic.to_owned();
+        self.ask("offsets of a time", move |log| log.offsets_at(&topic, at_ms)).await?
+    }
+
+    async fn set_progress(&self, group: &str, topic: &str, offsets: &BTreeMap<i32, i64>) -> Result<()> {
+        let (group, topic, offsets) = (group.to_owned(), topic.to_owned(), offsets.clone());
+        self.ask("set progress", move |log| log.set_progress(&group, &topic, Some(offsets))).await?
+    }
+
+    async fn forget_progress(&self, group: &str, topic: &str) -> Result<()> {
+        let (group, topic) = (group.to_owned(), topic.to_owned());
+        self.ask("forget progress", move |log| log.set_progress(&group, &topic, None)).await?
+    }
 }

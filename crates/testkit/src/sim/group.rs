@@ -178,6 +178,27 @@ impl Group {
         self.progress.extend(offsets.iter().copied());
     }
 
+    /// Whether somebody reads as this group. Members that are silent for too long are not there any more.
+    pub(super) fn is_read(&mut self) -> bool {
+        self.expire(Instant::now());
+        !self.members.is_empty()
+    }
+
+    /// Sets progress from outside, and the steps begin anew there; none: forgets all of it.
+    pub(super) fn reset(&mut self, topic: &str, offsets: Option<BTreeMap<i32, i64>>) {
+        match offsets {
+            None => {
+                self.progress.clear();
+                self.states.clear();
+            }
+            Some(offsets) => {
+                self.states.retain(|partition, _| !offsets.contains_key(partition));
+                self.topic = topic.to_owned();
+                self.progress.extend(offsets);
+            }
+        }
+    }
+
     pub(super) fn progress(&self, topic: &str) -> BTreeMap<i32, i64> {
         if self.topic == topic { self.progress.clone() } else { BTreeMap::new() }
     }

@@ -209,6 +209,29 @@ impl Log {
         state.groups.get(group).map(|group| group.progress(topic)).unwrap_or_default()
     }
 
+    pub(super) fn offsets_at(&self, topic: &str, at_ms: i64) -> Result<BTreeMap<i32, i64>> {
+        let state = self.lock();
+        let topic = state.topics.get(topic).ok_or_else(|| unknown(topic))?;
+        let first = |p: &Partition| p.records.iter().find(|r| r.timestamp_ms >= at_ms).map(|r| r.offset);
+        Ok((0..).zip(topic.partitions.iter().map(|p| first(p).unwrap_or(p.end))).collect())
+    }
+
+    /// Sets progress from outside, or forgets it.
+    pub(super) fn set_progress(
+        &self,
+        group: &str,
+        topic: &str,
+        offsets: Option<BTreeMap<i32, i64>>,
+    ) -> Result<()> {
+        let mut state = self.lock();
+        let group = state.groups.entry(group.to_owned()).or_default();
+        if group.is_read() {
+            return Err(Error::fatal("log", "the group has members"));
+        }
+        group.reset(topic, offsets);
+        Ok(())
+    }
+
     /// Makes the coordinator take a partition from whoever has it, as a rebalance may at any time.
     pub fn disturb(&self, group: &str, partition: i32) {
         if let Some(group) = self.lock().groups.get_mut(group) {
