@@ -33,6 +33,9 @@ const LOOK_AHEAD: usize = 12;
 /// How long a fault waits for records in flight. When there are none by then, it comes all the same and is counted.
 const IN_FLIGHT_WITHIN: Duration = Duration::from_secs(60);
 
+/// From so many kills of a target on, it is the long form.
+const LONG_FORM: usize = 10;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Target {
     Millrace,
@@ -82,6 +85,9 @@ struct Fault {
 fn schedule(kills: usize, rng: &mut SmallRng) -> Vec<Fault> {
     let mut faults = Vec::new();
     for target in TARGETS {
+        // Killed, Kafka itself may lose track of a transaction, once in fifty times: the form of every day does it once.
+        let is_rare = target == Target::Server(Server::Kafka) && kills < LONG_FORM;
+        let kills = if is_rare { kills.min(1) } else { kills };
         for number in 0..kills + kills.div_ceil(5) {
             let kill = number < kills;
             // A frozen process loses its session, 6 s, and wakes up as a zombie.
@@ -312,7 +318,7 @@ impl<'scope, 'env> Trial<'scope, 'env> {
         for (target, (kills, hits)) in &self.kills {
             say(&format!("{target}: {kills} kills, {hits} of them with records in flight"));
             // A few kills are no sample: one of them may come when a machine is too busy to have anything in flight.
-            let least = if *kills < 10 { kills.div_ceil(2) } else { (kills * 9).div_ceil(10) };
+            let least = if *kills < LONG_FORM { kills.div_ceil(2) } else { (kills * 9).div_ceil(10) };
             assert!(*hits >= least, "{target}: only {hits} of {kills} kills had records in flight");
         }
     }
