@@ -4,7 +4,7 @@ use bytes::Bytes;
 use millrace_core::{ModuleReference, NewRecord, Version, VersionChoice};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::manifest::Manifest;
+use crate::{manifest::Manifest, version_text};
 
 /// The newest format this program reads, and the one it writes.
 const FORMAT: u64 = 1;
@@ -43,9 +43,10 @@ pub(crate) struct UploadEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LatestEntry {
     /// Now.
+    #[serde(with = "version_text")]
     pub(crate) version: Version,
     /// Before, the last one last.
-    #[serde(default)]
+    #[serde(default, with = "version_text::list")]
     pub(crate) before: Vec<Version>,
 }
 

@@ -17,6 +17,7 @@ mod sheet;
 mod shelf;
 mod signature;
 mod topic_registry;
+mod version_text;
 
 pub use contract::{Deployed, ModuleRegistry, Moved, NewModule};
 pub use manifest::{Manifest, Param, Signature};

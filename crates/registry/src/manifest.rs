@@ -3,12 +3,15 @@
 use millrace_core::Version;
 use serde::{Deserialize, Serialize};
 
+use crate::version_text;
+
 /// A deployed version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The module's name.
     pub name: String,
     /// The version.
+    #[serde(with = "version_text")]
     pub version: Version,
     /// What it does with records: `filter`, `map`, …
     pub kind: String,
