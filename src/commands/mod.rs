@@ -9,6 +9,7 @@ mod golden;
 mod pause;
 mod run;
 mod schema;
+mod smartmodule;
 mod status;
 mod topic;
 
@@ -27,6 +28,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Resume(args) => pause::resume(&args).await,
         Command::Topic(command) => topic::run(command).await,
         Command::Dlq(command) => dlq::run(command).await,
+        Command::Smartmodule(command) => smartmodule::run(command).await,
         Command::Doctor(args) => doctor::run(&args).await,
         Command::Completions { shell } => completions::run(shell),
     }
