@@ -1,6 +1,7 @@
 //! What can be typed, and nothing else: the commands resolve it.
 
 mod dlq;
+mod smartmodule;
 mod state;
 
 use std::path::PathBuf;
@@ -10,6 +11,10 @@ use tokio::time::Duration;
 
 pub use dlq::{
     DlqCommand, DlqDiscardArgs, DlqExportArgs, DlqListArgs, DlqReplayArgs, DlqShowArgs, Id, SelectArgs,
+};
+pub use smartmodule::{
+    BuildArgs, DeleteArgs, DeployArgs, InspectArgs, ListArgs, NewArgs, NewKind, Pair, RollbackArgs,
+    SmartmoduleCommand, TestModuleArgs,
 };
 pub use state::{ApplyArgs, LagArgs, Place, PlanArgs, RewindArgs};
 
@@ -72,6 +77,9 @@ pub enum Command {
     /// List, show, replay and discard dead letters
     #[command(subcommand)]
     Dlq(DlqCommand),
+    /// Make, deploy and manage SmartModules
+    #[command(subcommand)]
+    Smartmodule(SmartmoduleCommand),
     /// Reach every broker and store and say what is wrong
     Doctor(DoctorArgs),
     /// Print a completion script for a shell

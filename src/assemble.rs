@@ -1,15 +1,19 @@
 //! From a plan to pipelines that can run: opens what they name, once, and puts the parts together.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use millrace_config::{
-    BreakerPlan, ExhaustedPolicy, GapPolicy, LookupPlan, LookupQuery, ModulePlan, ModuleSource, Output,
-    PipelinePlan, Plan, RecordFormat, RetryPlan, SinkPlan, StepPlan,
+    BreakerPlan, ExhaustedPolicy, GapPolicy, LookupPlan, LookupQuery, ModulePlan, Output, PipelinePlan, Plan,
+    RecordFormat, RetryPlan, SinkPlan, StepPlan,
 };
 use millrace_core::{
-    Broker, Error, Ledger, Lookup, Sink, SinkId, Start, Store, Subscription, TopicSpec, View,
+    Broker, Error, Ledger, Lookup, ModuleReference, Sink, SinkId, Start, Store, Subscription, TopicSpec, View,
 };
 use millrace_engine::{ModuleOptions, SmartEngine};
+use millrace_registry::Manifest;
 use millrace_runtime::{
     Breaker, BreakerPolicy, Clock, DeadLetterQueue, Decode, Exhausted, Format, Guard, GuardedLedger, Limits,
     LookupKind, LookupStep, ModuleAbout, OnGap, Pipeline, RetryPolicy, SinkPart, Steering, StepPart,
@@ -18,6 +22,7 @@ use millrace_runtime::{
 use tokio::time::Duration;
 
 use crate::{
+    modules::Modules,
     offline::{GivenAnswers, NoBroker},
     registry,
 };
@@ -25,6 +30,7 @@ use crate::{
 /// The opened systems of a plan. Each is opened when it is first asked for.
 pub struct Systems {
     engine: SmartEngine,
+    modules: Modules,
     brokers: HashMap<String, Arc<dyn Broker>>,
     stores: HashMap<String, Arc<dyn Store>>,
     /// By endpoint.
@@ -38,7 +44,7 @@ impl Systems {
     pub fn new() -> Result<Self, Error> {
         let engine = registry::engine()?;
         let (brokers, stores, breakers) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Ok(Systems { engine, brokers, stores, breakers, answers: None })
+        Ok(Systems { engine, modules: Modules::default(), brokers, stores, breakers, answers: None })
     }
 
     /// Without brokers, and with lookups answered from here: for golden cases.
@@ -74,6 +80,17 @@ impl Systems {
                 }
             }
         }
+    }
+
+    /// From now on the registry is asked again, and a version that a file names must have the code that it had when the
+    /// file was applied.
+    pub fn pin(&mut self, digests: &BTreeMap<String, String>) {
+        self.modules = Modules::pinned(digests.clone());
+    }
+
+    /// The deployed version that a reference means, if it may run here.
+    pub async fn deployed(&mut self, plan: &Plan, reference: &ModuleReference) -> Result<Manifest, Error> {
+        self.modules.deployed(plan, reference).await
     }
 
     /// The index that a sink writes, opened; none for any other sink.
@@ -158,7 +175,7 @@ impl Systems {
         let mut steps = Vec::with_capacity(pipeline.steps.len());
         for step in &pipeline.steps {
             steps.push(match step {
-                StepPlan::Module(module) => self.module(module)?,
+                StepPlan::Module(module) => self.module(plan, module).await?,
                 StepPlan::Lookup(lookup) => StepPart::Lookup(Arc::new(self.lookup(plan, lookup).await?)),
             });
         }
@@ -221,34 +238,29 @@ impl Systems {
     }
 
     /// Compiles and checks a module.
-    fn module(&self, plan: &ModulePlan) -> Result<StepPart, Error> {
-        let wasm: Cow<'_, [u8]> = match &plan.source {
-            ModuleSource::Shipped => registry::shipped_module(&plan.module).into(),
-            ModuleSource::File(path) => std::fs::read(path)
-                .map_err(|error| {
-                    let why = format!("cannot read {}", path.display());
-                    Error::fatal(format!("module {}", plan.module), why).with_source(error)
-                })?
-                .into(),
-        };
+    async fn module(&mut self, plan: &Plan, module: &ModulePlan) -> Result<StepPart, Error> {
+        let code = self.modules.code(plan, module).await?;
         let options = ModuleOptions {
-            params: plan.with.clone(),
-            look_back: plan.look_back,
-            limits: registry::module_limits(plan.limits),
+            params: module.with.clone(),
+            look_back: module.look_back,
+            limits: registry::module_limits(module.limits),
         };
-        let factory = self.engine.load(&plan.module, &wasm, &options)?;
+        let factory = self.engine.load(&code.label, &code.wasm, &options)?;
         let digest = factory.info().sha256.clone();
-        let about = ModuleAbout { module: plan.module.as_str().into(), digest: digest.into() };
-        Ok(StepPart::Module { id: plan.id.as_str().into(), factory: Arc::new(factory), about })
+        let about = ModuleAbout { module: code.label.into(), digest: digest.into() };
+        Ok(StepPart::Module { id: module.id.as_str().into(), factory: Arc::new(factory), about })
     }
 
     /// The first step whose answer depends on the records before: an aggregate, or one that looks back.
-    pub fn step_with_memory(&self, pipeline: &PipelinePlan) -> Result<Option<String>, Error> {
-        for step in &pipeline.steps {
-            let StepPlan::Module(plan) = step else { continue };
-            let StepPart::Module { factory, .. } = self.module(plan)? else { continue };
-            if plan.look_back.is_some() || factory.keeps_state() {
-                return Ok(Some(plan.id.clone()));
+    pub async fn step_with_memory(
+        &mut self,
+        plan: &Plan,
+        pipeline: &PipelinePlan,
+    ) -> Result<Option<String>, Error> {
+        for module in pipeline.modules() {
+            let StepPart::Module { factory, .. } = self.module(plan, module).await? else { continue };
+            if module.look_back.is_some() || factory.keeps_state() {
+                return Ok(Some(module.id.clone()));
             }
         }
         Ok(None)

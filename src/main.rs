@@ -8,6 +8,7 @@ mod control;
 mod demo;
 mod http;
 mod json_bytes;
+mod modules;
 mod offline;
 mod plan;
 mod registry;

@@ -160,6 +160,14 @@ pub fn control_topic(system: &SystemPlan) -> Result<String, Error> {
     }
 }
 
+/// The topic of a broker that keeps deployed modules.
+pub fn modules_topic(system: &SystemPlan) -> Result<String, Error> {
+    match system.kind_name {
+        "kafka" => Ok(options(system, millrace_kafka::Options::read)?.own_topic("modules")),
+        _ => Ok("millrace.modules".to_owned()),
+    }
+}
+
 /// Opens a store. Connects at the first use.
 pub async fn open_store(system: &SystemPlan) -> Result<Arc<dyn Store>, Error> {
     match system.kind_name {

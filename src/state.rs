@@ -11,9 +11,10 @@ use std::{
     sync::Arc,
 };
 
-use millrace_config::{ModuleSource, Plan, StepPlan};
+use millrace_config::{ModuleSource, Plan, StepPlan, SystemPlan};
 use millrace_control::{Applied, AppliedEntry, Board, Chain, chain};
 use millrace_core::{Broker, settings::Problem};
+use millrace_registry::{ModuleRegistry, TopicRegistry};
 use millrace_state::{FileState, address};
 
 use crate::{
@@ -29,8 +30,12 @@ const VARIABLE: &str = "MILLRACE_STATE";
 
 /// The broker that the state lies on.
 pub struct StateBroker {
+    /// What the file calls it; the variable's name where that names it.
+    pub name: String,
     /// The broker.
     pub broker: Arc<dyn Broker>,
+    /// Deployed modules.
+    pub modules: Arc<dyn ModuleRegistry>,
     /// Its control topic.
     pub topic: String,
     /// The folder, where it is the embedded log.
@@ -57,17 +62,28 @@ impl StateBroker {
         let system = system.map_err(|problems| {
             wrong(&problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; "))
         })?;
-        let dir = (found.kind == "embedded").then(|| system.settings.file("dir")).flatten();
-        let (broker, topic) = (registry::open_broker(&system)?, registry::control_topic(&system)?);
-        Ok(Some(StateBroker { broker, topic, dir }))
+        Ok(Some(Self::of_system(registry::open_broker(&system)?, &system)?))
     }
 
     /// The one of a file.
     pub fn of_plan(systems: &mut Systems, plan: &Plan) -> Result<Self, Failure> {
-        let name = state_of(plan)?;
-        let (broker, topic) = systems.control(plan, name)?;
-        let dir = plan.brokers[name].settings.file("dir");
-        Ok(StateBroker { broker, topic, dir })
+        let broker = systems.broker(plan, &plan.state)?;
+        Self::of_system(broker, &plan.brokers[&plan.state])
+    }
+
+    /// That of the file that is named, or the one that the environment names.
+    pub fn of(args: &FileArgs) -> Result<Self, Failure> {
+        if is_meant(args) {
+            return Self::of_environment()?.ok_or_else(unnamed);
+        }
+        Self::of_plan(&mut Systems::new()?, &plan::load(args)?)
+    }
+
+    fn of_system(broker: Arc<dyn Broker>, system: &SystemPlan) -> Result<Self, Failure> {
+        let modules = Arc::new(TopicRegistry::new(broker.clone(), registry::modules_topic(system)?));
+        let dir = (system.kind_name == "embedded").then(|| system.settings.file("dir")).flatten();
+        let topic = registry::control_topic(system)?;
+        Ok(StateBroker { name: system.name.clone(), broker, modules, topic, dir })
     }
 
     /// All that was applied.
@@ -76,16 +92,14 @@ impl StateBroker {
     }
 }
 
-/// The broker of a file's state.
-fn state_of(plan: &Plan) -> Result<&str, Failure> {
-    let first = plan.brokers.keys().next().map(String::as_str);
-    first.ok_or_else(|| Failure::input("the file has no broker that the state could lie on"))
-}
-
 /// Whether the applied file is meant: none is named, and the environment says where the state lies.
 pub fn is_meant(args: &FileArgs) -> bool {
     let unnamed = args.pipelines.is_none() && args.embedded.is_none();
     unnamed && plan::variable(VARIABLE).is_some_and(|text| !text.is_empty())
+}
+
+fn unnamed() -> Failure {
+    Failure::input(format!("{VARIABLE} names no broker"))
 }
 
 /// The plan of the file that is named, or of the applied one.
@@ -93,7 +107,7 @@ pub async fn load(args: &FileArgs) -> Result<Plan, Failure> {
     if !is_meant(args) {
         return plan::load(args);
     }
-    let state = StateBroker::of_environment()?.ok_or_else(|| Failure::input("no state is named"))?;
+    let state = StateBroker::of_environment()?.ok_or_else(unnamed)?;
     let chain = state.chain().await?;
     let applied = chain.in_force()?.ok_or_else(|| Failure::environment("nothing is applied yet"))?;
     Ok(read(applied, state.dir.as_deref()).map_err(|problems| unreadable(applied, &problems))?.plan)
@@ -132,7 +146,7 @@ pub struct Modules {
 }
 
 /// Resolves the modules of a plan.
-pub fn modules(plan: &Plan) -> Result<Modules, Failure> {
+pub async fn modules(systems: &mut Systems, plan: &Plan) -> Result<Modules, Failure> {
     let mut modules = Modules { digests: BTreeMap::new(), files: Vec::new() };
     for step in plan.pipelines.values().flat_map(|pipeline| &pipeline.steps) {
         let StepPlan::Module(module) = step else { continue };
@@ -153,6 +167,7 @@ pub fn modules(plan: &Plan) -> Result<Modules, Failure> {
                 })?;
                 millrace_state::digest(&wasm)
             }
+            ModuleSource::Registry(reference) => systems.deployed(plan, reference).await?.digest,
         };
         modules.digests.insert(module.module.clone(), digest);
     }

@@ -6,6 +6,7 @@
 //! - `demo`: the demo from start to end
 //! - `social`: a social network's events to feeds, posts, search and counters, embedded and on real servers
 //! - `modules`: modules of others, good and bad
+//! - `smartmodules`: deployed modules, from a new crate to a version that is taken back
 //! - `produce`: lines reach their topic, or wait in the spool, whatever broker, disk and process do
 //! - `rebalance`: processes on Kafka that come, go and come back while records flow
 //! - `transactions`: outputs and counts are exact, also for processes that are killed
@@ -25,6 +26,7 @@ mod memory;
 mod modules;
 mod produce;
 mod rebalance;
+mod smartmodules;
 mod social;
 mod state;
 mod support;

@@ -2,14 +2,15 @@
 
 use std::io::{Write, stdout};
 
-use millrace_config::Plan;
-use millrace_core::{Error, Finding};
+use millrace_config::{ModulePlan, ModuleSource, PipelinePlan, Plan};
+use millrace_core::{Class, Error, Finding, ModuleReference};
 use serde_json::{Value, json};
 use tokio::time::{Duration, timeout};
 
 use crate::{
     args::DoctorArgs,
     assemble::Systems,
+    modules::Modules,
     plan,
     report::{Failure, counted},
 };
@@ -32,6 +33,10 @@ pub async fn run(args: &DoctorArgs) -> Result<(), Failure> {
     for name in plan.stores.keys() {
         let seen = timeout(limit, store(&mut systems, &plan, name)).await;
         visits.push(Visit::of("store", name, seen.unwrap_or_else(|_| Err(late(limit)))));
+    }
+    if plan.pipelines.values().flat_map(PipelinePlan::modules).any(|module| reference(module).is_some()) {
+        let seen = timeout(limit, deployed(&plan)).await;
+        visits.push(Visit::of("registry on", &plan.state, seen.unwrap_or_else(|_| Err(late(limit)))));
     }
     print(&visits, args.at.json)?;
     let bad = visits.iter().flat_map(|visit| &visit.findings).filter(|finding| !finding.ok).count();
@@ -63,6 +68,37 @@ async fn broker(systems: &mut Systems, plan: &Plan, name: &str) -> Result<Vec<Fi
 
 async fn store(systems: &mut Systems, plan: &Plan, name: &str) -> Result<Vec<Finding>, Error> {
     systems.store(plan, name).await?.check().await
+}
+
+/// Whether the deployed modules that steps name are there, and may run.
+async fn deployed(plan: &Plan) -> Result<Vec<Finding>, Error> {
+    let (mut modules, mut findings) = (Modules::default(), Vec::new());
+    for pipeline in plan.pipelines.values() {
+        for module in pipeline.modules() {
+            let Some(reference) = reference(module) else { continue };
+            let finding = match modules.deployed(plan, reference).await {
+                Ok(manifest) => {
+                    let digest: String = manifest.digest.chars().take(12).collect();
+                    let what =
+                        format!("{}.{}: {}, sha256 {digest}…", pipeline.name, module.id, manifest.label());
+                    Finding { ok: true, what }
+                }
+                Err(error) if error.class() == Class::Retry => return Err(error),
+                Err(error) => {
+                    Finding { ok: false, what: format!("{}.{}: {}", pipeline.name, module.id, error.chain()) }
+                }
+            };
+            findings.push(finding);
+        }
+    }
+    Ok(findings)
+}
+
+fn reference(module: &ModulePlan) -> Option<&ModuleReference> {
+    match &module.source {
+        ModuleSource::Registry(reference) => Some(reference),
+        ModuleSource::Shipped | ModuleSource::File(_) => None,
+    }
 }
 
 fn late(limit: Duration) -> Error {

@@ -176,7 +176,7 @@ impl Case {
 }
 
 /// The lines that differ, of both as pretty JSON.
-fn difference(expected: &Value, seen: &Value) -> Result<String, Failure> {
+pub(super) fn difference(expected: &Value, seen: &Value) -> Result<String, Failure> {
     const LINES_MAX: usize = 60;
     let (expected, seen) = (serde_json::to_string_pretty(expected)?, serde_json::to_string_pretty(seen)?);
     let (old, new): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), seen.lines().collect());

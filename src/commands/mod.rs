@@ -14,6 +14,7 @@ mod plan;
 mod rewind;
 mod run;
 mod schema;
+mod smartmodule;
 mod status;
 mod stop;
 mod topic;
@@ -39,6 +40,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Lag(args) => lag::run(&args).await,
         Command::Topic(command) => topic::run(command).await,
         Command::Dlq(command) => dlq::run(command).await,
+        Command::Smartmodule(command) => smartmodule::run(command).await,
         Command::Doctor(args) => doctor::run(&args).await,
         Command::Completions { shell } => completions::run(shell),
     }

@@ -48,7 +48,8 @@ impl Look {
     pub async fn take(args: &FileArgs, purge: bool) -> Result<Self, Failure> {
         let (plan, text) = load_with_text(args)?;
         let name = args.pipelines.as_deref().map_or("pipelines.yaml".into(), |path| path.to_string_lossy());
-        let modules = modules(&plan)?;
+        let mut systems = Systems::new()?;
+        let modules = modules(&mut systems, &plan).await?;
         let file = FileState::new(text.clone(), modules.digests.clone(), args.embedded.is_some());
         let file = file.map_err(|problems| mistakes(&problems, &name, &text))?;
         // Before anything of the file is shown or stored.
@@ -57,7 +58,6 @@ impl Look {
             // Without the lines that they stand in.
             return Err(mistakes(&secrets, &name, ""));
         }
-        let mut systems = Systems::new()?;
         let state = StateBroker::of_plan(&mut systems, &plan)?;
         let chain = state.chain().await?;
         let observed = observe(&mut systems, &plan, &state, &chain).await?;

@@ -80,6 +80,7 @@ impl Follower {
         let outdated = self.declared.iter().filter(|(system, text)| systems.get(*system) != Some(text));
         self.systems.forget(outdated.map(|(system, _)| system));
         self.declared = systems;
+        self.systems.pin(&loaded.file.modules);
         let (built, troubles) = self.build(loaded, again).await;
         let only = self.only.clone();
         let wanted = |name: &String| {

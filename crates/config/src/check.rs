@@ -8,11 +8,12 @@ use millrace_core::settings::{Location, Node, Problem, Problems, check_object};
 use crate::{
     catalog::{Catalog, Section},
     graph,
+    modules::{modules, signature_keys},
     parse::parse_all,
     pipeline::pipeline,
     plan::Plan,
     retention::{agree_on_dead_letters, check_ledgers, note_ledgers},
-    systems::{Systems, module_files},
+    systems::Systems,
     tables,
     topics::{indexes, topics},
     variables::{Env, expand},
@@ -99,14 +100,17 @@ fn other_version(root: &Node, source_name: &str, problems: &mut Problems) -> boo
 fn resolve(root: &Node, base_dir: &Path, catalog: &Catalog, problems: &mut Problems) -> Option<Plan> {
     let brokers = Systems::read(root, ("brokers", Section::Brokers), catalog, base_dir, problems);
     let stores = Systems::read(root, ("stores", Section::Stores), catalog, base_dir, problems);
-    let module_files = module_files(root, base_dir, problems);
+    let modules = modules(root, base_dir, problems);
+    if let Some(node) = root.get("state") {
+        brokers.check_name(node, "broker", "state", problems);
+    }
     let topics = topics(root, &brokers, problems);
     let indexes = indexes(root, problems);
     let world = World {
         catalog,
         base_dir,
         stores: &stores,
-        module_files: &module_files,
+        modules: &modules,
         topics: &topics,
         indexes: &indexes,
         handovers: brokers.handovers(catalog),
@@ -126,8 +130,15 @@ fn resolve(root: &Node, base_dir: &Path, catalog: &Catalog, problems: &mut Probl
     note_ledgers(&later, &mut pipelines);
     later.check_index_modes(problems);
     later.check_lanes(pipelines.keys(), problems);
-    let plan =
-        Plan { brokers: brokers.into_plans(), stores: stores.into_plans(), topics, indexes, pipelines };
+    let plan = Plan {
+        state: brokers.named_or_first(root.get("state")).unwrap_or_default(),
+        require_signature: signature_keys(root, base_dir, problems),
+        brokers: brokers.into_plans(),
+        stores: stores.into_plans(),
+        topics,
+        indexes,
+        pipelines,
+    };
     check_cycle(&plan, root, problems);
     complete.then_some(plan)
 }

@@ -10,6 +10,7 @@ mod check;
 mod events;
 mod fields;
 mod graph;
+mod modules;
 mod names;
 mod parse;
 mod part;

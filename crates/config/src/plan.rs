@@ -8,7 +8,7 @@ use std::{
 
 use indexmap::IndexMap;
 use millrace_core::{
-    LookBack, Template, TopicSpec, View,
+    LookBack, ModuleReference, Template, TopicSpec, View,
     settings::{Key, Location, Node, NodeKind, Settings},
     views::IndexFields,
 };
@@ -32,6 +32,10 @@ pub struct Plan {
     pub indexes: IndexMap<String, IndexFields>,
     /// What runs.
     pub pipelines: IndexMap<String, PipelinePlan>,
+    /// The broker that keeps deployed modules.
+    pub state: String,
+    /// Files with the public keys of those who may vouch for modules; none: nobody need.
+    pub require_signature: Option<Vec<PathBuf>>,
 }
 
 /// A broker or a store.
@@ -157,6 +161,8 @@ pub enum ModuleSource {
     Shipped,
     /// In a file.
     File(PathBuf),
+    /// Deployed.
+    Registry(ModuleReference),
 }
 
 /// What a module may use.
@@ -375,6 +381,14 @@ impl PipelinePlan {
         self.sinks.iter().filter_map(|sink| match &sink.output {
             Output::Topic { topic, broker, .. } => Some((sink, topic.as_str(), broker.as_str())),
             Output::View(_) | Output::System => None,
+        })
+    }
+
+    /// The steps that are SmartModules.
+    pub fn modules(&self) -> impl Iterator<Item = &ModulePlan> {
+        self.steps.iter().filter_map(|step| match step {
+            StepPlan::Module(module) => Some(module),
+            StepPlan::Lookup(_) => None,
         })
     }
 

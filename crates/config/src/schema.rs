@@ -46,6 +46,7 @@ pub fn schema(catalog: &Catalog) -> Value {
     to["propertyNames"] = json!({ "pattern": ID });
     to["minProperties"] = json!(1);
     defs["step"]["oneOf"] = json!([{ "required": ["uses"] }, { "required": ["lookup"] }]);
+    defs["smartmodule"]["oneOf"] = json!([{ "required": ["file"] }, { "required": ["registry"] }]);
     defs["lookup"]["oneOf"] = json!([{ "required": ["members"] }, { "required": ["document"] }]);
     defs.remove("file");
     file["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");

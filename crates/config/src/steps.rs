@@ -11,6 +11,7 @@ use millrace_core::{
 use crate::{
     events::{EventTypes, Events},
     fields::{FieldName, Fields},
+    modules::deployed,
     names::{Name, advice, unknown},
     part::Part,
     plan::{GuardPlan, LookupPlan, LookupQuery, ModuleLimits, ModulePlan, ModuleSource, StepPlan},
@@ -80,24 +81,13 @@ impl Steps<'_> {
     fn module(&mut self, part: &Part) -> Option<ModulePlan> {
         let name = part.settings.text("uses")?;
         let shipped = self.world.catalog.module(name);
-        let source = match (self.world.module_files.get(name), shipped) {
-            (Some(file), _) => ModuleSource::File(file.clone()),
-            (None, Some(module)) => {
-                self.check_params(part, module);
-                ModuleSource::Shipped
-            }
-            (None, None) => {
-                let shipped = self.world.catalog.modules.iter().map(|module| module.name);
-                let known = self.world.module_files.keys().map(String::as_str).chain(shipped);
-                let node = part.settings.node("uses")?;
-                unknown(node, "SmartModule", &part.path_of("uses"), known, self.problems);
-                self.fields = Fields::Any;
-                return None;
-            }
+        let Some(source) = self.source(part, name, shipped) else {
+            self.fields = Fields::Any;
+            return None;
         };
         self.filtered = true;
         self.fields = match (&source, shipped.and_then(|module| module.output_fields)) {
-            (ModuleSource::File(_), _) => Fields::Any,
+            (ModuleSource::File(_) | ModuleSource::Registry(_), _) => Fields::Any,
             (ModuleSource::Shipped, None) => self.fields.clone(),
             (ModuleSource::Shipped, Some(names)) => Fields::Output {
                 module: name.to_owned(),
@@ -115,6 +105,25 @@ impl Steps<'_> {
                 .then(|| self.look_back(&part.part("lookback", &tables::LOOK_BACK))),
             limits: self.limits(&part.part("limits", &tables::LIMITS)),
         })
+    }
+
+    /// Where the module is; reports one that is nowhere.
+    fn source(&mut self, part: &Part, name: &str, shipped: Option<&ShippedModule>) -> Option<ModuleSource> {
+        let node = part.settings.node("uses")?;
+        match (self.world.modules.get(name), shipped) {
+            (Some(source), _) => source.clone(),
+            (None, Some(module)) => {
+                self.check_params(part, module);
+                Some(ModuleSource::Shipped)
+            }
+            (None, None) if name.contains('@') => deployed(node, &part.path_of("uses"), self.problems),
+            (None, None) => {
+                let shipped = self.world.catalog.modules.iter().map(|module| module.name);
+                let known = self.world.modules.keys().map(String::as_str).chain(shipped);
+                unknown(node, "SmartModule", &part.path_of("uses"), known, self.problems);
+                None
+            }
+        }
     }
 
     fn check_params(&mut self, part: &Part, module: &ShippedModule) {

@@ -1,9 +1,6 @@
-//! Brokers, stores and module files: the systems and files that the rest of the file names.
+//! Brokers and stores: the systems that the rest of the file names.
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, path::Path};
 
 use indexmap::IndexMap;
 use millrace_core::{
@@ -84,6 +81,12 @@ impl Systems {
         all.map(|(name, patience)| (name.clone(), patience)).collect()
     }
 
+    /// The system that a value names, or else the only one, or the first.
+    pub(crate) fn named_or_first(&self, node: Option<&Node>) -> Option<String> {
+        let named = node.and_then(Node::text).map(str::to_owned);
+        named.or_else(|| self.all.keys().next().cloned())
+    }
+
     /// The plans, by name.
     pub(crate) fn into_plans(self) -> IndexMap<String, SystemPlan> {
         self.all.into_iter().filter_map(|(name, system)| Some((name, system?))).collect()
@@ -121,20 +124,4 @@ pub fn broker(
         Some(plan) if problems.is_empty() => Ok(plan),
         _ => Err(problems),
     }
-}
-
-/// Reads `smartmodules`: files by name.
-pub(crate) fn module_files(
-    root: &Node,
-    base_dir: &Path,
-    problems: &mut Problems,
-) -> IndexMap<String, PathBuf> {
-    let entries = root.get("smartmodules").map(Node::entries).unwrap_or_default();
-    let mut files = IndexMap::new();
-    for (name, node) in entries {
-        Name::of_key(name).check(&format!("smartmodules.{}", name.text), problems);
-        let file = node.get("file").and_then(Node::text).unwrap_or_default();
-        files.insert(name.text.clone(), base_dir.join(file));
-    }
-    files
 }

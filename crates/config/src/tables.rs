@@ -19,9 +19,19 @@ pub static FILE: Object = Object {
         ),
         Field::optional("stores", Shape::Map(&Shape::Any), "systems that keep views, by name: one kind each"),
         Field::optional(
+            "state",
+            Shape::Text,
+            "the broker that keeps deployed SmartModules; the only broker, or the first one, if not given",
+        ),
+        Field::optional(
             "smartmodules",
             Shape::Map(&Shape::Object(&SMARTMODULE)),
-            "SmartModules in files, by name; the shipped ones need no entry, and an entry of their name replaces them",
+            "SmartModules by names of their own; shipped and deployed ones need no entry, and an entry of a shipped one's name replaces it",
+        ),
+        Field::optional(
+            "require_signature",
+            Shape::Object(&REQUIRE_SIGNATURE),
+            "only modules that are signed may run, beside the shipped ones",
         ),
         Field::required(
             "topics",
@@ -40,8 +50,26 @@ pub static FILE: Object = Object {
 /// An entry of `smartmodules`.
 pub static SMARTMODULE: Object = Object {
     name: "smartmodule",
-    doc: "A compiled SmartModule.",
-    fields: &[Field::required("file", Shape::Path, "the .wasm file")],
+    doc: "A compiled SmartModule: in a file, or deployed.",
+    fields: &[
+        Field::optional("file", Shape::Path, "the .wasm file"),
+        Field::optional(
+            "registry",
+            Shape::Text,
+            "a deployed module: NAME@VERSION, or NAME@latest for the one that is the latest when the pipeline starts",
+        ),
+    ],
+};
+
+/// `require_signature`.
+pub static REQUIRE_SIGNATURE: Object = Object {
+    name: "require_signature",
+    doc: "Who may vouch for modules.",
+    fields: &[Field::required(
+        "keys",
+        Shape::List(&Shape::Path),
+        "files with ed25519 public keys in PEM; a module must be signed with one of them",
+    )],
 };
 
 /// An entry of `topics`.
@@ -151,7 +179,11 @@ pub static STEP: Object = Object {
     doc: "A SmartModule (`uses`) or a lookup (`lookup`).",
     fields: &[
         Field::required("id", Shape::Text, "names the step in metrics and dead letters"),
-        Field::optional("uses", Shape::Text, "the SmartModule: a shipped one, or one of 'smartmodules'"),
+        Field::optional(
+            "uses",
+            Shape::Text,
+            "the SmartModule: a shipped one, one of 'smartmodules', or a deployed one as NAME@VERSION or NAME@latest",
+        ),
         Field::optional(
             "with",
             Shape::Map(&Shape::Scalar),
@@ -383,6 +415,7 @@ pub static OBJECTS: &[&Object] = &[
     &TOPIC,
     &INDEX,
     &SMARTMODULE,
+    &REQUIRE_SIGNATURE,
     &PIPELINE,
     &FROM,
     &STEP,

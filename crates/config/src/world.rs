@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use indexmap::IndexMap;
@@ -14,7 +14,7 @@ use tokio::time::Duration;
 
 use crate::{
     catalog::{Catalog, TOPIC},
-    plan::TopicPlan,
+    plan::{ModuleSource, TopicPlan},
     systems::Systems,
 };
 
@@ -23,7 +23,7 @@ pub(crate) struct World<'a> {
     pub(crate) catalog: &'a Catalog,
     pub(crate) base_dir: &'a Path,
     pub(crate) stores: &'a Systems,
-    pub(crate) module_files: &'a IndexMap<String, PathBuf>,
+    pub(crate) modules: &'a IndexMap<String, Option<ModuleSource>>,
     pub(crate) topics: &'a IndexMap<String, TopicPlan>,
     pub(crate) indexes: &'a IndexMap<String, IndexFields>,
     /// How long brokers wait when they take a partition away, by name.

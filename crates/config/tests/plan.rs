@@ -240,3 +240,31 @@ fn a_drain_that_is_not_given_fits_the_broker() {
     let wanted = Duration::from_millis(2_700);
     assert_eq!((feed.drain_timeout, feed.send_timeout), (wanted, wanted));
 }
+
+#[test]
+fn deployed_modules_are_named_and_so_is_the_broker_that_keeps_them() {
+    let file = |more: &str| {
+        format!(
+            "version: 1
+brokers: {{ main: {{ kafka: {{ bootstrap: k }} }}, log: {{ embedded: }} }}
+{more}
+smartmodules: {{ mine: {{ registry: a@1.2.0 }} }}
+topics: {{ posts: {{ broker: main }} }}
+pipelines:
+  p:
+    from: {{ topic: posts }}
+    steps: [ {{ id: a, uses: mine }}, {{ id: b, uses: b@latest }} ]
+    to: {{ out: {{ stdout: }} }}
+"
+        )
+    };
+    let plan = plan_of(&file("")).unwrap();
+    assert_eq!((plan.state.as_str(), plan.require_signature), ("main", None), "the first broker");
+    let sources: Vec<_> = plan.pipelines["p"].modules().map(|module| module.source.clone()).collect();
+    let deployed = |text: &str| ModuleSource::Registry(text.parse().unwrap());
+    assert_eq!(sources, [deployed("a@1.2.0"), deployed("b@latest")]);
+    let plan = plan_of(&file("state: log\nrequire_signature: { keys: [ a.pub, b.pub ] }")).unwrap();
+    assert_eq!(plan.state, "log");
+    let keys = plan.require_signature.unwrap();
+    assert!(keys.len() == 2 && keys[0].ends_with("a.pub"), "{keys:?}");
+}

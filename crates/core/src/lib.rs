@@ -17,6 +17,7 @@ mod ledger;
 mod lookup;
 mod message;
 pub mod module_info;
+mod module_reference;
 mod partitioner;
 mod record;
 pub mod settings;
@@ -40,6 +41,10 @@ pub use lease::Lease;
 pub use ledger::{Claim, Ledger};
 pub use lookup::{Lookup, Page, PageRequest};
 pub use message::{Message, Origin};
+pub use module_reference::{
+    MODULE_NAME_BYTES_MAX, ModuleReference, ModuleReferenceError, Version, VersionChoice, is_module_name,
+    parse_version,
+};
 pub use partitioner::partition_for_key;
 pub use record::{Batch, Header, Headers, Record, TopicPartition};
 pub use sink::{Answer, Call, Encoded, Op, Sink};

@@ -6,7 +6,7 @@
 //!
 //! Inside, from the outside in: `engine` and `cache` compile; `module` and `program` check and link; `step`
 //! applies a batch, by the `plan` that narrows a failure down to its record; `call` is one call of the transform
-//! and what its outputs came from; `instance` is the guest itself; `abi` is the bytes between host and guest.
+//! and what its outputs came from; `measure` says what that costs; `instance` is the guest itself; `abi` is the bytes between host and guest.
 
 mod abi;
 mod cache;
@@ -18,6 +18,7 @@ mod frame;
 mod history;
 mod instance;
 mod limits;
+mod measure;
 mod memory;
 mod module;
 mod plan;
@@ -28,5 +29,6 @@ mod wasi;
 pub use abi::Kind;
 pub use engine::{EngineOptions, SmartEngine};
 pub use limits::Limits;
+pub use measure::Measured;
 pub use module::ModuleInfo;
 pub use program::{ModuleFactory, ModuleOptions};

@@ -6,7 +6,7 @@ use serde::Serialize;
 use wasmtime::{ExternType, FuncType, Module, ValType};
 
 use crate::{
-    abi::{COPY_RECORDS, Kind, PROVENANCE},
+    abi::{COPY_RECORDS, Kind, PROVENANCE, VERSION},
     wasi,
 };
 
@@ -121,6 +121,9 @@ fn check_exports(module: &Module, problems: &mut Vec<String>) {
         match module.get_export(name) {
             None => {}
             Some(ExternType::Func(ty)) if has_signature(&ty, 3, 1) => {}
+            Some(ExternType::Func(ty)) if has_signature(&ty, 2, 1) => problems.push(format!(
+                "its export {name} takes no version: it speaks an older ABI, this host speaks version {VERSION}"
+            )),
             Some(_) => problems.push(format!("its export {name} is not (i32, i32, i32) -> i32")),
         }
     }

@@ -42,7 +42,7 @@ pub(crate) struct Program {
 /// Opens a [`Step`] for each partition that runs through the module.
 #[derive(Clone)]
 pub struct ModuleFactory {
-    program: Arc<Program>,
+    pub(crate) program: Arc<Program>,
 }
 
 impl Program {

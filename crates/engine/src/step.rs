@@ -48,6 +48,11 @@ impl ModuleStep {
         })
     }
 
+    /// The memory of its instance; none when the next call opens another.
+    pub(crate) fn memory_bytes(&self) -> Option<usize> {
+        self.instance.as_ref().map(Instance::memory_bytes)
+    }
+
     /// An instance as it is at the start: initialised, and shown the history.
     fn reopen(&mut self) -> Result<Instance> {
         match &mut self.history {

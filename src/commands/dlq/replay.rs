@@ -171,7 +171,7 @@ impl Work<'_> {
 
     /// The letter whole, unless it is to be left as it is.
     async fn admit(&mut self, log: &LetterLog, mut letter: Letter) -> Result<Option<Letter>, Failure> {
-        let why = match self.ready.refusal(&self.plan, &self.systems, &letter)? {
+        let why = match self.ready.refusal(&self.plan, &mut self.systems, &letter).await? {
             Some(why) => why,
             None if complete(&**log.broker(), &mut letter).await? => return Ok(Some(letter)),
             None => "the value was left out, and the record is gone from where it came from".to_owned(),

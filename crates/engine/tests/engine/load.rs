@@ -174,3 +174,22 @@ fn steps_outlive_engine_and_factory() {
     };
     assert_eq!(apply(&mut *step, batch(&["a", "b"])).passed.len(), 2);
 }
+
+#[test]
+fn calls_without_a_version_are_of_an_older_abi() {
+    let wat = r#"(module (import "env" "copy_records" (func (param i32 i32))) (memory (export "memory") 1)
+        (func (export "alloc") (param i32) (result i32) (i32.const 0))
+        (func (export "filter") (param i32 i32) (result i32) (i32.const 0)))"#;
+    let error = refused(wat, &tight());
+    assert!(error.contains("filter takes no version: it speaks an older ABI"), "{error}");
+}
+
+#[test]
+fn a_module_is_measured_on_given_records() {
+    let factory = crate::support::load(&passes("filter", ""), &tight());
+    let seen = factory.measure(&batch(&["a", "b", "c"]), tokio::time::Duration::ZERO).unwrap();
+    assert_eq!((seen.records, seen.passed, seen.rejected), (3, 3, 0));
+    assert_eq!((seen.opened_bytes, seen.memory_bytes), (2 << 16, seen.memory_bytes.max(2 << 16)));
+    assert!(seen.micros_per_record > 0.0);
+    assert_eq!(factory.measure(&[], tokio::time::Duration::ZERO).unwrap().records, 0);
+}

@@ -44,10 +44,10 @@ impl Ready {
     }
 
     /// Why a letter is left as it is; none: it may be run.
-    pub fn refusal(
+    pub async fn refusal(
         &mut self,
         plan: &Plan,
-        systems: &Systems,
+        systems: &mut Systems,
         letter: &Letter,
     ) -> Result<Option<String>, Failure> {
         let name = &letter.pipeline;
@@ -57,7 +57,7 @@ impl Ready {
         if self.rules.force {
             return Ok(None);
         }
-        if let Some(step) = self.with_memory(systems, pipeline)? {
+        if let Some(step) = self.with_memory(plan, systems, pipeline).await? {
             return Ok(Some(format!(
                 "the step '{step}' of {name} depends on the records before, which a replay does not have; \
                  --force runs it without"
@@ -92,11 +92,16 @@ impl Ready {
         }
     }
 
-    fn with_memory(&mut self, systems: &Systems, pipeline: &PipelinePlan) -> Result<Option<String>, Error> {
+    async fn with_memory(
+        &mut self,
+        plan: &Plan,
+        systems: &mut Systems,
+        pipeline: &PipelinePlan,
+    ) -> Result<Option<String>, Error> {
         if let Some(known) = self.with_memory.get(&pipeline.name) {
             return Ok(known.clone());
         }
-        let found = systems.step_with_memory(pipeline)?;
+        let found = systems.step_with_memory(plan, pipeline).await?;
         self.with_memory.insert(pipeline.name.clone(), found.clone());
         Ok(found)
     }
