@@ -6,8 +6,8 @@ use std::{
 };
 
 use millrace_config::{
-    BreakerPlan, ExhaustedPolicy, GapPolicy, LookupPlan, LookupQuery, ModulePlan, Output, PipelinePlan, Plan,
-    RecordFormat, RetryPlan, SinkPlan, StepPlan,
+    BreakerPlan, ExhaustedPolicy, GapPolicy, LookupPlan, LookupQuery, ModulePlan, ModuleSource, Output,
+    PipelinePlan, Plan, RecordFormat, RetryPlan, SinkPlan, StepPlan,
 };
 use millrace_core::{
     Broker, Error, Ledger, Lookup, ModuleReference, Sink, SinkId, Start, Store, Subscription, TopicSpec, View,
@@ -16,21 +16,23 @@ use millrace_engine::{ModuleOptions, SmartEngine};
 use millrace_registry::Manifest;
 use millrace_runtime::{
     Breaker, BreakerPolicy, Clock, DeadLetterQueue, Decode, Exhausted, Format, Guard, GuardedLedger, Limits,
-    LookupKind, LookupStep, ModuleAbout, OnGap, Pipeline, RetryPolicy, SinkPart, Steering, StepPart,
-    TopicSink,
+    LookupKind, LookupStep, OnGap, Pipeline, RetryPolicy, SinkPart, Steering, StepPart, TopicSink, Version,
+    Versions,
 };
 use tokio::time::Duration;
 
 use crate::{
-    modules::Modules,
+    modules::{Access, Modules},
     offline::{GivenAnswers, NoBroker},
     registry,
+    versions::{Deployed, Following, fits, version},
 };
 
 /// The opened systems of a plan. Each is opened when it is first asked for.
 pub struct Systems {
     engine: SmartEngine,
     modules: Modules,
+    following: Following,
     brokers: HashMap<String, Arc<dyn Broker>>,
     stores: HashMap<String, Arc<dyn Store>>,
     /// By endpoint.
@@ -44,7 +46,8 @@ impl Systems {
     pub fn new() -> Result<Self, Error> {
         let engine = registry::engine()?;
         let (brokers, stores, breakers) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Ok(Systems { engine, modules: Modules::default(), brokers, stores, breakers, answers: None })
+        let (modules, following) = (Modules::default(), Following::default());
+        Ok(Systems { engine, modules, following, brokers, stores, breakers, answers: None })
     }
 
     /// Without brokers, and with lookups answered from here: for golden cases.
@@ -91,6 +94,31 @@ impl Systems {
     /// The deployed version that a reference means, if it may run here.
     pub async fn deployed(&mut self, plan: &Plan, reference: &ModuleReference) -> Result<Manifest, Error> {
         self.modules.deployed(plan, reference).await
+    }
+
+    /// The steps of all lanes that run whatever version is the latest.
+    pub fn following(&self) -> Following {
+        self.following.clone()
+    }
+
+    /// Offers the deployed modules of a pipeline to its steps that run already.
+    pub async fn turn(
+        &mut self,
+        plan: &Plan,
+        pipeline: &PipelinePlan,
+        running: &[(Arc<str>, Versions)],
+    ) -> Result<(), Error> {
+        for module in pipeline.modules() {
+            let Some((_, versions)) = running.iter().find(|(id, _)| **id == *module.id) else { continue };
+            let (version, origin) = self.version(plan, module).await?;
+            if let Some((reference, deployed)) = origin {
+                if version.about.digest != versions.wanted().about.digest {
+                    versions.offer(fits(version, versions)?);
+                }
+                self.following.set(&reference, versions, deployed);
+            }
+        }
+        Ok(())
     }
 
     /// The index that a sink writes, opened; none for any other sink.
@@ -234,21 +262,40 @@ impl Systems {
             writes_topics,
             transactions,
             steering: Steering::default(),
+            version_log: None,
         })
     }
 
-    /// Compiles and checks a module.
     async fn module(&mut self, plan: &Plan, module: &ModulePlan) -> Result<StepPart, Error> {
+        let (version, origin) = self.version(plan, module).await?;
+        let versions = match origin {
+            None => Versions::fixed(version),
+            Some((reference, deployed)) => {
+                let versions = Versions::changing(version, deployed.clone());
+                self.following.set(&reference, &versions, deployed);
+                versions
+            }
+        };
+        Ok(StepPart::Module { id: module.id.as_str().into(), versions })
+    }
+
+    /// Compiles and checks a module; where it was deployed, with what gives other versions of it.
+    async fn version(
+        &mut self,
+        plan: &Plan,
+        module: &ModulePlan,
+    ) -> Result<(Version, Option<(ModuleReference, Arc<Deployed>)>), Error> {
         let code = self.modules.code(plan, module).await?;
         let options = ModuleOptions {
             params: module.with.clone(),
             look_back: module.look_back,
             limits: registry::module_limits(module.limits),
         };
-        let factory = self.engine.load(&code.label, &code.wasm, &options)?;
-        let digest = factory.info().sha256.clone();
-        let about = ModuleAbout { module: code.label.into(), digest: digest.into() };
-        Ok(StepPart::Module { id: module.id.as_str().into(), factory: Arc::new(factory), about })
+        let version = version(&self.engine, &code.label, &code.wasm, &options)?;
+        let ModuleSource::Registry(reference) = &module.source else { return Ok((version, None)) };
+        let Access { registry, keys } = self.modules.access(plan).await?;
+        let deployed = Deployed { registry, keys, engine: self.engine.clone(), options };
+        Ok((version, Some((reference.clone(), Arc::new(deployed)))))
     }
 
     /// The first step whose answer depends on the records before: an aggregate, or one that looks back.
@@ -258,8 +305,8 @@ impl Systems {
         pipeline: &PipelinePlan,
     ) -> Result<Option<String>, Error> {
         for module in pipeline.modules() {
-            let StepPart::Module { factory, .. } = self.module(plan, module).await? else { continue };
-            if module.look_back.is_some() || factory.keeps_state() {
+            let (version, _) = self.version(plan, module).await?;
+            if module.look_back.is_some() || version.factory.keeps_state() {
                 return Ok(Some(module.id.clone()));
             }
         }
@@ -362,8 +409,10 @@ fn has_transactions(
     let wanted = pipeline.transactions.unwrap_or_else(|| {
         let read = &pipeline.from.broker;
         let joins = |sink: &&SinkPlan| matches!(&sink.output, Output::Topic { broker, .. } if broker == read);
-        let keeps_state =
-            |step: &StepPart| matches!(step, StepPart::Module { factory, .. } if factory.keeps_state());
+        let keeps_state = |step: &StepPart| match step {
+            StepPart::Module { versions, .. } => versions.wanted().factory.keeps_state(),
+            StepPart::Lookup(_) => false,
+        };
         sinks.iter().any(joins) || steps.iter().any(keeps_state)
     });
     if wanted && !broker.has_transactions() && pipeline.transactions == Some(true) {

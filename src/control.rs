@@ -2,6 +2,7 @@
 //! that stand there, puts there the pauses its runtime has made, and tells how its pipelines are doing.
 
 mod report;
+mod version_log;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use millrace_control::{Board, Entry, PauseEntry, pause_key, stop_key};
 use millrace_core::{Broker, Class, Result};
-use millrace_runtime::{Clock, Gate, Health, HeldBy, Metrics, Pause, Steering};
+use millrace_runtime::{Clock, Gate, Health, HeldBy, Metrics, Pause, Steering, VersionLog};
 use serde_json::{Value, json};
 use tokio::{
     sync::OnceCell,
@@ -21,7 +22,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::report::{About, this_process};
-use self::report::{News, Reporter};
+use self::{
+    report::{News, Reporter},
+    version_log::BoardLog,
+};
 
 /// How often it is looked whether there is something to tell.
 const TICK: Duration = Duration::from_millis(500);
@@ -88,6 +92,12 @@ impl Boards {
         let steering = lock(&station.pipelines).entry(pipeline.clone()).or_default().clone();
         lock(&station.joined).insert(pipeline.clone());
         steering.behind(Arc::new(Door(station.clone())))
+    }
+
+    /// Remembers the versions of modules of a lane that [`Boards::steering`] was asked for.
+    pub fn version_log(&self, name: &str) -> Option<Arc<dyn VersionLog>> {
+        let station = self.stations.get(name)?.clone();
+        Some(Arc::new(BoardLog(station)))
     }
 
     /// Notes what lanes run, for those who ask: by lane.

@@ -16,6 +16,7 @@ mod report;
 mod signals;
 mod state;
 mod telemetry;
+mod versions;
 
 use std::process::ExitCode;
 

@@ -30,6 +30,12 @@ pub struct Code {
     pub wasm: Bytes,
 }
 
+/// What a plan says of its registry.
+pub struct Access {
+    pub registry: Arc<dyn ModuleRegistry>,
+    pub keys: Option<Vec<VerifyingKey>>,
+}
+
 impl Modules {
     /// Those of an applied file, with the digests that it was applied with.
     pub fn pinned(pins: BTreeMap<String, String>) -> Self {
@@ -62,6 +68,12 @@ impl Modules {
                 Code { label: manifest.label(), wasm: opened.registry.fetch(&manifest).await? }
             }
         })
+    }
+
+    /// The registry of the plan, and whose signatures it asks for.
+    pub async fn access(&mut self, plan: &Plan) -> Result<Access, Error> {
+        let Opened { registry, keys, .. } = self.opened(plan).await?;
+        Ok(Access { registry: registry.clone(), keys: keys.clone() })
     }
 
     /// The deployed version that a reference means, if it may run here.

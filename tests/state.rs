@@ -3,6 +3,7 @@
 mod applying;
 mod following;
 mod secrets;
+mod swapping;
 
 use serde_json::Value;
 use tokio::time::{Duration, Instant};

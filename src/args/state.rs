@@ -43,6 +43,9 @@ pub struct RewindArgs {
     /// Only this partition
     #[arg(long, value_name = "NUMBER")]
     pub partition: Option<i32>,
+    /// Process what comes again by the versions of deployed modules that are wanted now, not by those it was for
+    #[arg(long)]
+    pub forget_versions: bool,
     /// How long processes may take to leave the pipeline's group, in milliseconds
     #[arg(long, default_value_t = 90_000, value_name = "MS")]
     pub timeout_ms: u64,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use millrace_config::PipelinePlan;
-use millrace_control::{Board, StopEntry, lane_of, paused_by_key, stop_key};
+use millrace_control::{Board, StopEntry, VersionEntry, lane_of, paused_by_key, stop_key, versioned_by_key};
 use millrace_core::{Broker, Error, TopicInfo};
 use millrace_runtime::Clock;
 use serde_json::{Value, json};
@@ -36,15 +36,17 @@ pub async fn run(args: &RewindArgs) -> Result<(), Failure> {
     let own = hold(&board, pipeline).await?;
     let groups = groups(pipeline);
     let mut from = BTreeMap::new();
-    for group in &groups {
+    for (_, group) in &groups {
         from.insert(group.clone(), broker.admin().progress(group, &info.name).await?);
     }
     let admin = broker.admin();
     // Until it stays so: a process that was just about to begin may have committed meanwhile.
     let set = async || {
-        for group in &groups {
+        for (lane, group) in &groups {
             let progress = admin.progress(group, &info.name).await?;
             if to.iter().any(|(partition, next)| progress.get(partition) != Some(next)) {
+                board.synced(&*broker).await?;
+                note_versions(&board, lane, (&progress, &to), args.forget_versions).await?;
                 admin.set_progress(group, &info.name, &to).await?;
                 return Err(Error::retry(group.as_str(), "was set just now, and is looked at once more"));
             }
@@ -93,6 +95,31 @@ async fn targets(
     Ok(to)
 }
 
+/// What a lane has done already comes again by the versions of modules that it was for, or, where they are to be
+/// forgotten, by those that are wanted.
+async fn note_versions(
+    board: &Board,
+    lane: &str,
+    (from, to): (&BTreeMap<i32, i64>, &BTreeMap<i32, i64>),
+    forget: bool,
+) -> Result<(), Error> {
+    let mut news = Vec::new();
+    for (key, entry) in board.entries() {
+        let Some((_, partition)) = versioned_by_key(&key).filter(|(of, _)| *of == lane) else { continue };
+        if !to.contains_key(&partition) {
+            continue;
+        }
+        if forget {
+            news.push((key, None));
+            continue;
+        }
+        let mut entry: VersionEntry = entry.read()?;
+        entry.reached = entry.reached.max(from.get(&partition).copied().unwrap_or(0));
+        news.push((key, Some(json!(entry))));
+    }
+    board.put(&news).await
+}
+
 /// Ends the pipeline everywhere, unless it is ended; it must be held already. Whether it is to begin again after.
 async fn hold(board: &Board, pipeline: &PipelinePlan) -> Result<bool, Failure> {
     let name = &pipeline.name;
@@ -112,10 +139,12 @@ async fn hold(board: &Board, pipeline: &PipelinePlan) -> Result<bool, Failure> {
     Ok(true)
 }
 
-/// Its own group and those of its isolated sinks.
-fn groups(pipeline: &PipelinePlan) -> Vec<String> {
-    let lanes = pipeline.sinks.iter().filter(|sink| sink.isolated).map(|sink| Some(sink.id.as_str()));
-    std::iter::once(None).chain(lanes).map(|lane| group(pipeline, lane)).collect()
+/// Its lanes and their groups: the main one, and those of its isolated sinks.
+fn groups(pipeline: &PipelinePlan) -> Vec<(String, String)> {
+    let name = &pipeline.name;
+    let sinks = pipeline.sinks.iter().filter(|sink| sink.isolated).map(|sink| sink.id.as_str());
+    let isolated = sinks.map(|sink| (format!("{name}/{sink}"), group(pipeline, Some(sink))));
+    std::iter::once((name.clone(), group(pipeline, None))).chain(isolated).collect()
 }
 
 fn print(

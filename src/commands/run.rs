@@ -1,6 +1,7 @@
 //! `millrace run`: pipelines until a signal, or until the topics are read to their end.
 
 use std::{
+    collections::BTreeMap,
     io::{IsTerminal, Write, stderr, stdout},
     sync::Arc,
 };
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     args::RunArgs,
     assemble::Systems,
-    control::Boards,
+    control::{About, Boards},
     http, registry,
     report::{Failure, counted, grouped, is_closed_pipe, say},
     signals::Signals,
@@ -35,15 +36,18 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let shown = names.clone();
     let (metrics, health, clock) = (Metrics::new(), Health::default(), Clock::system());
     let mut boards = Boards::new(health.clone(), metrics.clone(), clock.clone());
-    let mut pipelines = Vec::with_capacity(names.len());
+    let (mut pipelines, mut abouts) = (Vec::with_capacity(names.len()), BTreeMap::new());
     for name in names {
         let planned = &plan.pipelines[name.as_str()];
         let broker = &planned.from.broker;
         for mut lane in systems.lanes(&plan, planned).await? {
             lane.steering = boards.steering(systems.control(&plan, broker)?, broker, &lane.name);
+            lane.version_log = boards.version_log(broker);
+            abouts.insert(lane.name.clone(), About::new(None, &lane));
             pipelines.push(Arc::new(lane));
         }
     }
+    boards.note(&abouts);
     let shutdown = CancellationToken::new();
     let served = CancellationToken::new();
     let mode = if args.until_end { Mode::UntilEnd } else { Mode::Forever };
@@ -56,6 +60,9 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     }
     let progress =
         (args.until_end && stderr().is_terminal()).then(|| tokio::spawn(progress(metrics.clone(), shown)));
+    if mode == Mode::Forever {
+        tokio::spawn(shutdown.clone().run_until_cancelled_owned(systems.following().run()));
+    }
     let work = async {
         let report = run_fleet(pipelines, mode, &metrics, &health, &clock, &shutdown).await;
         boards.close().await;

@@ -9,7 +9,7 @@ use std::{
 use millrace_control::{
     BreakerEntry, Entry, ErrorEntry, PaceEntry, ProcessEntry, WorkerEntry, worker_key, worker_of_key,
 };
-use millrace_runtime::{Health, Metrics, PipelineState, Steering};
+use millrace_runtime::{Health, Metrics, Pipeline, PipelineState, Steering, StepPart, Versions};
 use serde_json::Value;
 
 /// How long a change that is no change of state may wait.
@@ -35,12 +35,38 @@ pub struct Reporter {
 }
 
 /// What a lane runs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct About {
     /// What is applied that it is of.
     pub generation: Option<u64>,
-    /// The SHA-256 of its modules, by the step's id.
-    pub modules: BTreeMap<String, String>,
+    /// The modules of its steps, by the step's id.
+    pub steps: Vec<(Arc<str>, Versions)>,
+}
+
+impl About {
+    /// Of a lane.
+    pub fn new(generation: Option<u64>, lane: &Pipeline) -> Self {
+        let of = |step: &StepPart| match step {
+            StepPart::Module { id, versions } => Some((id.clone(), versions.clone())),
+            StepPart::Lookup(_) => None,
+        };
+        About { generation, steps: lane.steps.iter().filter_map(of).collect() }
+    }
+
+    fn modules(&self) -> BTreeMap<String, String> {
+        let module = |(id, versions): &(Arc<str>, Versions)| {
+            (id.to_string(), versions.wanted().about.digest.to_string())
+        };
+        self.steps.iter().map(module).collect()
+    }
+
+    fn refused(&self) -> BTreeMap<String, String> {
+        let refused = |(id, versions): &(Arc<str>, Versions)| {
+            let refused = versions.refused()?;
+            Some((id.to_string(), format!("{}: {}", refused.about.module, refused.reason)))
+        };
+        self.steps.iter().filter_map(refused).collect()
+    }
 }
 
 /// What a lane has done since the process began.
@@ -188,7 +214,8 @@ impl Reporter {
                 since_ms,
                 dead_letters: self.metrics.dead_letters(&name),
                 generation: self.about.get(&name).and_then(|about| about.generation),
-                modules: self.about.get(&name).map(|about| about.modules.clone()).unwrap_or_default(),
+                modules: self.about.get(&name).map(About::modules).unwrap_or_default(),
+                refused: self.about.get(&name).map(About::refused).unwrap_or_default(),
                 pace: self.pace(&name, now_ms),
                 endpoints: endpoints.clone(),
                 last_error: errors.get(&name).map(|error| ErrorEntry {

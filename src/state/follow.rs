@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use millrace_config::{ModulePlan, PipelinePlan};
 use millrace_core::Error;
 use millrace_runtime::{Clock, Fleet, FleetReport, Health, Metrics, Mode, Pipeline, PipelineState, StepPart};
 use millrace_state::dependencies;
@@ -35,9 +36,11 @@ pub struct Follower {
 
 /// A pipeline that was started.
 struct Running {
-    /// Names all that it depends on.
+    /// Names all that it depends on, but for the versions of deployed modules.
     dependencies: String,
-    lanes: BTreeMap<Arc<str>, BTreeMap<String, String>>,
+    /// The modules of its steps, by the names of the file, with their digests.
+    modules: BTreeMap<String, String>,
+    lanes: BTreeMap<Arc<str>, About>,
 }
 
 /// A pipeline that is ready to take the place of a former one.
@@ -45,6 +48,7 @@ struct Built {
     name: String,
     broker: String,
     dependencies: String,
+    modules: BTreeMap<String, String>,
     lanes: Vec<Pipeline>,
 }
 
@@ -56,9 +60,10 @@ impl Follower {
         health: Health,
         shutdown: CancellationToken,
     ) -> Result<Self, Failure> {
-        let clock = Clock::system();
+        let (systems, clock) = (Systems::new()?, Clock::system());
+        tokio::spawn(shutdown.clone().run_until_cancelled_owned(systems.following().run()));
         Ok(Follower {
-            systems: Systems::new()?,
+            systems,
             boards: Boards::new(health.clone(), metrics.clone(), clock.clone()),
             fleet: Fleet::new(Mode::Forever, metrics, health.clone(), clock, shutdown),
             health,
@@ -100,12 +105,12 @@ impl Follower {
         for built in built {
             self.begin(loaded, built)?;
         }
-        let about = |lanes: &BTreeMap<Arc<str>, BTreeMap<String, String>>| {
-            let generation = Some(loaded.generation);
-            let about = |modules: &BTreeMap<String, String>| About { generation, modules: modules.clone() };
-            lanes.iter().map(|(lane, modules)| (lane.clone(), about(modules))).collect::<Vec<_>>()
-        };
-        self.boards.note(&self.running.values().flat_map(|running| about(&running.lanes)).collect());
+        let mut abouts = BTreeMap::new();
+        for (lane, about) in self.running.values_mut().flat_map(|running| &mut running.lanes) {
+            about.generation = Some(loaded.generation);
+            abouts.insert(lane.clone(), about.clone());
+        }
+        self.boards.note(&abouts);
         Ok(troubles)
     }
 
@@ -117,18 +122,27 @@ impl Follower {
                 continue;
             }
             let dependencies = dependencies(&loaded.file, planned);
-            let running = self.running.get(name);
+            let modules = modules_of(loaded, planned);
+            let running = self.running.get_mut(name);
             let goes_on = |running: &Running| again || running.lanes.keys().all(|lane| self.fleet.runs(lane));
-            if running.is_some_and(|running| running.dependencies == dependencies && goes_on(running)) {
+            let is_running = running.is_some();
+            if let Some(running) = running.filter(|r| r.dependencies == dependencies && goes_on(r)) {
+                if running.modules != modules {
+                    let steps = running.lanes.values().next().map(|about| about.steps.clone());
+                    match self.systems.turn(&loaded.plan, planned, &steps.unwrap_or_default()).await {
+                        Ok(()) => running.modules = modules,
+                        Err(error) => troubles.push(error),
+                    }
+                }
                 continue;
             }
             match self.systems.lanes(&loaded.plan, planned).await {
                 Ok(lanes) => {
                     let broker = planned.from.broker.clone();
-                    all.push(Built { name: name.clone(), broker, dependencies, lanes });
+                    all.push(Built { name: name.clone(), broker, dependencies, modules, lanes });
                 }
                 Err(error) => {
-                    if running.is_none() {
+                    if !is_running {
                         self.health.set(&name.as_str().into(), PipelineState::Failed(error.chain()));
                     }
                     troubles.push(error);
@@ -148,17 +162,18 @@ impl Follower {
     }
 
     fn begin(&mut self, loaded: &Loaded, built: Built) -> Result<(), Failure> {
-        let Built { name, broker, dependencies, lanes } = built;
-        let mut modules = BTreeMap::new();
+        let Built { name, broker, dependencies, modules, lanes } = built;
+        let mut abouts = BTreeMap::new();
         for mut lane in lanes {
-            modules.insert(lane.name.clone(), digests(&lane));
+            abouts.insert(lane.name.clone(), About::new(Some(loaded.generation), &lane));
             warn_of_others(loaded, &lane);
             let control = self.systems.control(&loaded.plan, &broker)?;
             lane.steering = self.boards.steering(control, &broker, &lane.name);
+            lane.version_log = self.boards.version_log(&broker);
             self.fleet.start(Arc::new(lane));
         }
         say(&format!("millrace: {name}: runs as in generation {}", loaded.generation));
-        self.running.insert(name, Running { dependencies, lanes: modules });
+        self.running.insert(name, Running { dependencies, modules, lanes: abouts });
         Ok(())
     }
 
@@ -177,19 +192,20 @@ impl Follower {
     }
 }
 
-/// The modules of a lane, by the step's id.
-fn digests(lane: &Pipeline) -> BTreeMap<String, String> {
-    let of = |step: &StepPart| match step {
-        StepPart::Module { id, about, .. } => Some((id.to_string(), about.digest.to_string())),
-        StepPart::Lookup(_) => None,
+/// The modules of a pipeline, by the names of the file, as they were applied.
+fn modules_of(loaded: &Loaded, pipeline: &PipelinePlan) -> BTreeMap<String, String> {
+    let of = |module: &ModulePlan| {
+        let digest = loaded.file.modules.get(&module.module)?;
+        Some((module.module.clone(), digest.clone()))
     };
-    lane.steps.iter().filter_map(of).collect()
+    pipeline.modules().filter_map(of).collect()
 }
 
 /// A program of another version may have other modules than the one that applied the file.
 fn warn_of_others(loaded: &Loaded, lane: &Pipeline) {
     for step in &lane.steps {
-        let StepPart::Module { about, .. } = step else { continue };
+        let StepPart::Module { versions, .. } = step else { continue };
+        let about = &versions.wanted().about;
         let applied = loaded.file.modules.get(&*about.module);
         if applied.is_some_and(|digest| **digest != *about.digest) {
             tracing::warn!(

@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use millrace_core::{
-    Broker, Class, Error, NewRecord, Producer, Record, Result, Source, SourceEvent, Start, Subscription,
-    TopicInfo, TopicSpec,
+    Broker, Class, Error, NewRecord, PartitionSpan, Producer, Record, Result, Source, SourceEvent, Start,
+    Subscription, TopicInfo, TopicSpec,
 };
 use serde_json::Value;
 use tokio::{
@@ -40,6 +40,8 @@ pub struct Board {
 struct Held {
     cells: Mutex<BTreeMap<String, Cell>>,
     changed: watch::Sender<u64>,
+    /// By partition: everything below was read.
+    reached: watch::Sender<BTreeMap<i32, i64>>,
 }
 
 /// The newest record of a key: removed keys are remembered, because our own writes and what is read may arrive
@@ -57,7 +59,7 @@ impl Board {
     /// Retry when the broker is away; Fatal when the topic may not be made, read or written.
     pub async fn open(broker: &dyn Broker, topic: &str) -> Result<Self> {
         broker.admin().create_topic(&spec(topic)).await?;
-        let held = Arc::new(Held { cells: Mutex::default(), changed: watch::Sender::new(0) });
+        let held = Arc::new(Held::default());
         let source = read(broker, topic, &held).await?;
         let producer = broker.producer().await?;
         let ended = CancellationToken::new();
@@ -72,7 +74,7 @@ impl Board {
     /// # Errors
     /// As [`Board::open`].
     pub async fn look(broker: &dyn Broker, topic: &str) -> Result<BTreeMap<String, Entry>> {
-        let held = Held { cells: Mutex::default(), changed: watch::Sender::new(0) };
+        let held = Held::default();
         if broker.admin().topic(topic).await?.is_some() {
             read(broker, topic, &held).await?;
         }
@@ -84,11 +86,30 @@ impl Board {
     /// # Errors
     /// As [`Board::open`].
     pub async fn look_in_order(broker: &dyn Broker, topic: &str) -> Result<Vec<(String, i64, Entry)>> {
-        let held = Held { cells: Mutex::default(), changed: watch::Sender::new(0) };
+        let held = Held::default();
         if broker.admin().topic(topic).await?.is_some() {
             read(broker, topic, &held).await?;
         }
         Ok(held.in_order())
+    }
+
+    /// Returns when everything is on this board that was written, by whomever, before the call. Cancel-safe.
+    ///
+    /// # Errors
+    /// Retry when the broker is away, or what was written is not read in time.
+    pub async fn synced(&self, broker: &dyn Broker) -> Result<()> {
+        let Some(info) = broker.admin().topic(&self.topic).await? else { return Ok(()) };
+        let mut reached = self.held.reached.subscribe();
+        let read = reached.wait_for(|reached| {
+            let is_read = |(number, span): (&i32, &PartitionSpan)| {
+                span.end == span.start || reached.get(number).is_some_and(|next| *next >= span.end)
+            };
+            info.partitions.iter().all(is_read)
+        });
+        match timeout(READ_WITHIN, read).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(unread(&self.topic)),
+        }
     }
 
     /// The entries of the applied log as far as they were read, in its order.
@@ -145,6 +166,16 @@ impl Board {
     }
 }
 
+impl Default for Held {
+    fn default() -> Self {
+        Held {
+            cells: Mutex::default(),
+            changed: watch::Sender::new(0),
+            reached: watch::Sender::new(BTreeMap::new()),
+        }
+    }
+}
+
 impl Held {
     fn entries(&self) -> BTreeMap<String, Entry> {
         let cells = self.cells();
@@ -177,6 +208,12 @@ impl Held {
             self.apply(key, record.offset, record.value.map(Entry::new));
         }
         self.tell();
+    }
+
+    fn note_reached(&self, partition: i32, next_offset: i64) {
+        self.reached.send_modify(|reached| {
+            reached.insert(partition, next_offset);
+        });
     }
 
     fn tell(&self) {
@@ -218,10 +255,12 @@ async fn read(broker: &dyn Broker, topic: &str, held: &Held) -> Result<Option<Bo
         Ok(Ok(true)) => Ok(Some(source)),
         Ok(Ok(false)) => Ok(None),
         Ok(Err(error)) => Err(error),
-        Err(_) => Err(passing.unwrap_or_else(|| {
-            Error::retry(format!("topic {topic}"), format!("not read within {} s", READ_WITHIN.as_secs()))
-        })),
+        Err(_) => Err(passing.unwrap_or_else(|| unread(topic))),
     }
+}
+
+fn unread(topic: &str) -> Error {
+    Error::retry(format!("topic {topic}"), format!("not read within {} s", READ_WITHIN.as_secs()))
 }
 
 /// Whether there is more to come. Notes the last error that may pass.
@@ -250,6 +289,7 @@ async fn catch_up(
             }
             Err(error) => return Err(error),
         };
+        held.note_reached(partition, next_offset);
         open.retain(|number, end| *number != partition || next_offset < *end);
     }
     Ok(true)
@@ -259,7 +299,14 @@ async fn catch_up(
 async fn follow(mut source: Box<dyn Source>, held: Arc<Held>) {
     loop {
         match source.next().await {
-            Ok(Some(SourceEvent::Batch(batch))) => held.take_in(batch.records),
+            Ok(Some(SourceEvent::Batch(batch))) => {
+                let (partition, next_offset) = (batch.partition, batch.next_offset());
+                held.take_in(batch.records);
+                held.note_reached(partition, next_offset);
+            }
+            Ok(Some(SourceEvent::CaughtUp { partition, next_offset })) => {
+                held.note_reached(partition.partition, next_offset);
+            }
             Ok(Some(_)) => {}
             Ok(None) => return,
             Err(error) if error.class() == Class::Retry => {

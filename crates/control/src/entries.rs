@@ -11,6 +11,7 @@ const PAUSE: &str = "pause/";
 const WORKER: &str = "worker/";
 const STOP: &str = "stop/";
 const FOLLOWER: &str = "follower/";
+const VERSION: &str = "version/";
 
 /// Where a pipeline's pause lies.
 pub fn pause_key(pipeline: &str) -> String {
@@ -25,6 +26,18 @@ pub fn stop_key(pipeline: &str) -> String {
 /// The pipeline that is ended by what lies under a key; none for any other key.
 pub fn stopped_by_key(key: &str) -> Option<&str> {
     key.strip_prefix(STOP)
+}
+
+/// Where it lies which versions of a step's module the records of a partition were for.
+pub fn version_key(lane: &str, step: &str, partition: i32) -> String {
+    format!("{VERSION}{lane}/{step}/{partition}")
+}
+
+/// The lane and the partition of such a key; none for any other.
+pub fn versioned_by_key(key: &str) -> Option<(&str, i32)> {
+    let (place, partition) = key.strip_prefix(VERSION)?.rsplit_once('/')?;
+    let (lane, _) = place.rsplit_once('/')?;
+    Some((lane, partition.parse().ok()?))
 }
 
 /// Where a process tells how far it follows what is applied.
@@ -82,6 +95,25 @@ pub struct StopEntry {
     pub since_ms: i64,
 }
 
+/// Which versions of a step's module the records of a partition were for, in the order of offsets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionEntry {
+    /// Each goes on until the next one begins.
+    pub begun: Vec<BegunEntry>,
+    /// Where a pipeline that was put back had come to: up to here the last one goes on.
+    #[serde(default)]
+    pub reached: i64,
+}
+
+/// Where a version began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BegunEntry {
+    /// With the record at this offset.
+    pub offset: i64,
+    /// The SHA-256 of the module.
+    pub digest: String,
+}
+
 /// What a process makes of what is applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowerEntry {
@@ -129,6 +161,9 @@ pub struct WorkerEntry {
     /// The SHA-256 of its modules, by the step's id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub modules: BTreeMap<String, String>,
+    /// Steps whose newest version cannot be taken up here, and why: the version before goes on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, String>,
     /// What it did lately, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pace: Option<PaceEntry>,

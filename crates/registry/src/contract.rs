@@ -15,6 +15,12 @@ pub trait ModuleRegistry: Send + Sync {
     /// Retry when the system is away; Fatal when it may not be read.
     async fn list(&self) -> Result<Shelf>;
 
+    /// Changes whenever anything in the registry has; cheap to ask. 0 where there is nothing. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`ModuleRegistry::list`].
+    async fn revision(&self) -> Result<i64>;
+
     /// The code of a version, exactly that which was deployed: its digest has been compared. One that was deleted since
     /// it was listed may still be given. Cancel-safe.
     ///

@@ -248,6 +248,11 @@ impl ModuleRegistry for TopicRegistry {
         Ok(self.entries().await?.shelf())
     }
 
+    async fn revision(&self) -> Result<i64> {
+        let info = self.broker.admin().topic(&self.topic).await?;
+        Ok(info.and_then(|info| info.partitions.get(&BOARD).map(|span| span.end)).unwrap_or(0))
+    }
+
     async fn fetch(&self, manifest: &Manifest) -> Result<Bytes> {
         let who = || format!("module {}", manifest.label());
         if manifest.chunks > CHUNKS_MAX {

@@ -1,11 +1,11 @@
 //! The way of a batch through the stages of its pipeline, within one worker.
 
+mod turns;
+
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use futures::future::try_join_all;
-use millrace_core::{
-    Encoded, Error, Lease, Message, Ordinals, Origin, States, Step, StepContext, off_the_reactor,
-};
+use millrace_core::{Encoded, Error, Lease, Message, Ordinals, Origin, States, Step, off_the_reactor};
 use tokio::time::{Duration, Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +21,10 @@ use crate::{
     pipeline::{Limits, ModuleAbout, Pipeline, StepPart},
     portions::Portions,
     steering::{HeldBy, Pause},
+    versions::Version,
 };
+
+use self::turns::Turns;
 
 /// How often a worker without a valid lease looks again.
 const LEASE_POLL: Duration = Duration::from_millis(50);
@@ -58,7 +61,14 @@ pub(crate) struct Flow {
 }
 
 enum Stage {
-    Step { id: Arc<str>, about: ModuleAbout, step: Box<dyn Step>, portions: Portions },
+    Step {
+        id: Arc<str>,
+        about: ModuleAbout,
+        step: Box<dyn Step>,
+        portions: Portions,
+        /// None: its module never changes.
+        turns: Option<Turns>,
+    },
     Lookup(Box<LookupState>),
 }
 
@@ -127,24 +137,45 @@ impl Context {
 }
 
 impl Flow {
-    /// Opens the stages for one partition.
+    /// Opens the stages as they are wanted now, for records that no worker is at.
     pub(crate) fn open(context: Context) -> Result<Self, Error> {
-        let pipeline = context.pipeline.configured_name().into();
-        let step_context = StepContext { pipeline, partition: context.partition };
-        let mut stages = Vec::with_capacity(context.pipeline.steps.len());
-        for part in &context.pipeline.steps {
-            stages.push(match part {
-                StepPart::Module { id, factory, about } => Stage::Step {
-                    id: id.clone(),
-                    about: about.clone(),
-                    step: factory.open(&step_context)?,
-                    portions: Portions::default(),
-                },
+        let mut flow = Self::empty(context);
+        for part in &flow.context.pipeline.clone().steps {
+            let stage = match part {
+                StepPart::Module { id, versions } => flow.stage(id, &versions.wanted(), None)?,
                 StepPart::Lookup(step) => Stage::Lookup(Box::new(LookupState::new(step.clone()))),
-            });
+            };
+            flow.stages.push(stage);
         }
+        Ok(flow)
+    }
+
+    /// Opens the stages for the worker of a partition, as they are for the record at `start`.
+    pub(crate) async fn open_at(context: Context, start: i64) -> Result<Self, Halt> {
+        let mut flow = Self::empty(context);
+        for part in &flow.context.pipeline.clone().steps {
+            let stage = match part {
+                StepPart::Module { id, versions } => {
+                    let (version, turns) = Turns::take_up(&flow.context, id, versions, start).await?;
+                    flow.stage(id, &version, turns).map_err(Halt::Fatal)?
+                }
+                StepPart::Lookup(step) => Stage::Lookup(Box::new(LookupState::new(step.clone()))),
+            };
+            flow.stages.push(stage);
+        }
+        Ok(flow)
+    }
+
+    fn empty(context: Context) -> Self {
+        let stages = Vec::with_capacity(context.pipeline.steps.len());
         let ordinals = context.pipeline.sinks.iter().map(|_| Ordinals::default()).collect();
-        Ok(Flow { context, stages, failures: Failures::default(), ordinals })
+        Flow { context, stages, failures: Failures::default(), ordinals }
+    }
+
+    fn stage(&self, id: &Arc<str>, version: &Version, turns: Option<Turns>) -> Result<Stage, Error> {
+        let step = version.factory.open(&self.context.step_context())?;
+        let (id, about) = (id.clone(), version.about.clone());
+        Ok(Stage::Step { id, about, step, portions: Portions::default(), turns })
     }
 
     /// The steps, for handing them their history.
@@ -234,7 +265,7 @@ impl Flow {
     }
 
     fn apply(&mut self, index: usize, messages: Vec<Message>) -> Result<Vec<Message>, Halt> {
-        let Stage::Step { id, about, step, portions } = &mut self.stages[index] else {
+        let Stage::Step { id, about, step, portions, .. } = &mut self.stages[index] else {
             unreachable!("invariant: only steps are applied");
         };
         let (id, about) = (id.clone(), about.clone());

@@ -32,6 +32,7 @@ mod steering;
 mod topic_sink;
 mod transaction;
 mod until_end;
+mod versions;
 mod worker;
 
 pub use backoff::{Backoff, Exhausted, RetryPolicy};
@@ -52,3 +53,6 @@ pub use pipeline::{Limits, ModuleAbout, OnGap, Pipeline, SinkPart, StepPart};
 pub use rehearse::{Rehearsal, rehearse};
 pub use steering::{Gate, HeldBy, Pause, Steering};
 pub use topic_sink::TopicSink;
+pub use versions::{
+    Begun, History, Refused, StepPlace, Version, VersionLog, VersionSource, Versions, WeakVersions,
+};

@@ -1,6 +1,6 @@
 //! The history that steps want to see before their first batch, read through the source.
 
-use millrace_core::{Class, Error, Message, SourceEvent, Start, Subscription};
+use millrace_core::{Class, Error, Message, SourceEvent, Start, Step, Subscription};
 use tokio::time::timeout;
 
 use crate::{
@@ -23,11 +23,20 @@ struct Stretch {
 impl Worker {
     /// Reads the history before `start` that the steps ask for, and hands it to them.
     pub(crate) async fn prime(&self, flow: &mut Flow, start: i64) -> Result<(), Halt> {
-        let wanted = flow.steps().filter_map(|step| step.look_back()).map(|back| back.records_max).max();
+        self.prime_steps(flow.steps().collect(), start).await
+    }
+
+    /// As [`Worker::prime`], for these steps.
+    pub(crate) async fn prime_steps(
+        &self,
+        mut steps: Vec<&mut Box<dyn Step>>,
+        start: i64,
+    ) -> Result<(), Halt> {
+        let wanted = steps.iter().filter_map(|step| step.look_back()).map(|back| back.records_max).max();
         let Some(wanted) = wanted else { return Ok(()) };
         let history = self.history(wanted, start).await?;
         let now_ms = self.context.clock.now_ms();
-        for step in flow.steps() {
+        for step in &mut steps {
             let Some(back) = step.look_back() else { continue };
             let oldest_ms = back.age_max.map_or(i64::MIN, |age| now_ms - age.as_millis() as i64);
             let skip = history.len().saturating_sub(back.records_max as usize);

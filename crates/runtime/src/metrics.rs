@@ -21,6 +21,7 @@ pub struct Metrics {
     pub(crate) lag: IntGaugeVec,
     pub(crate) in_flight_bytes: IntGaugeVec,
     pub(crate) last_commit: GaugeVec,
+    pub(crate) version_turns: IntCounterVec,
     pub(crate) step_seconds: HistogramVec,
     pub(crate) sink_seconds: HistogramVec,
     pub(crate) end_to_end_seconds: HistogramVec,
@@ -82,6 +83,11 @@ impl Metrics {
                     Opts::new("millrace_last_commit_timestamp_seconds", "when progress was committed last"),
                     &["pipeline"],
                 ),
+            ),
+            version_turns: counter(
+                "millrace_module_turns_total",
+                "how often a partition took up another version of a step's module",
+                &["pipeline", "step"],
             ),
             step_seconds: histogram(
                 "millrace_step_seconds",

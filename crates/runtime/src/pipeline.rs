@@ -6,8 +6,13 @@ use millrace_core::{Broker, Sink, SinkId, StepFactory, Subscription, Transactor}
 use tokio::time::Duration;
 
 use crate::{
-    backoff::RetryPolicy, breaker::Breaker, dead_letter::DeadLetterQueue, decode::Decode, lookup::LookupStep,
+    backoff::RetryPolicy,
+    breaker::Breaker,
+    dead_letter::DeadLetterQueue,
+    decode::Decode,
+    lookup::LookupStep,
     steering::Steering,
+    versions::{Version, VersionLog, Versions},
 };
 
 /// Everything one pipeline needs to run.
@@ -43,6 +48,9 @@ pub struct Pipeline {
     pub retry: RetryPolicy,
     /// Holds it and lets it go.
     pub steering: Steering,
+    /// Remembers which versions of modules records were for; none: nothing does, and a restart may have a record
+    /// processed by a version that was not there yet when it was read.
+    pub version_log: Option<Arc<dyn VersionLog>>,
 }
 
 impl Pipeline {
@@ -66,13 +74,18 @@ pub enum StepPart {
     Module {
         /// The step's id.
         id: Arc<str>,
-        /// Makes an instance per partition.
-        factory: Arc<dyn StepFactory>,
-        /// For dead letters.
-        about: ModuleAbout,
+        /// Which module, now and earlier.
+        versions: Versions,
     },
     /// Reads a store.
     Lookup(Arc<LookupStep>),
+}
+
+impl StepPart {
+    /// A module that never changes.
+    pub fn fixed(id: Arc<str>, factory: Arc<dyn StepFactory>, about: ModuleAbout) -> Self {
+        StepPart::Module { id, versions: Versions::fixed(Version { factory, about }) }
+    }
 }
 
 impl Pipeline {
@@ -94,7 +107,7 @@ impl Pipeline {
 }
 
 /// What a dead letter says of the module at fault.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModuleAbout {
     /// The module's name.
     pub module: Arc<str>,

@@ -173,7 +173,7 @@ impl<'a> Transactions<'a> {
 
     /// New steps, as they were when `start` was next.
     async fn flow(&self, start: i64) -> Result<Flow, Halt> {
-        let mut flow = Flow::open(self.context.clone()).map_err(Halt::Fatal)?;
+        let mut flow = Flow::open_at(self.context.clone(), start).await?;
         flow.restore(&self.states).map_err(Halt::Fatal)?;
         self.worker.prime(&mut flow, start).await?;
         Ok(flow)

@@ -47,6 +47,16 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// Adds the next part of the same batch.
+    fn join(&mut self, part: Counts) {
+        self.records += part.records;
+        self.skipped += part.skipped;
+        self.dead_letters += part.dead_letters;
+        if self.appended_ms == 0 {
+            self.appended_ms = part.appended_ms;
+        }
+    }
+
     /// Adds a batch, here and to the metrics.
     pub(crate) fn add(&mut self, context: &Context, batch: Counts) {
         let name = &*context.pipeline.name;
@@ -93,7 +103,7 @@ impl Worker {
         if let Some(transactor) = &self.transactor {
             return Transactions::open(self, transactor.clone()).await?.work(counts).await;
         }
-        let mut flow = Flow::open(self.context.clone()).map_err(Halt::Fatal)?;
+        let mut flow = Flow::open_at(self.context.clone(), self.start).await?;
         self.prime(&mut flow, self.start).await?;
         loop {
             let work = tokio::select! {
@@ -161,8 +171,21 @@ impl Worker {
         batch
     }
 
-    /// Runs a batch through all stages; all of it is acknowledged, or in the worker's transaction.
-    pub(crate) async fn process(&self, flow: &mut Flow, batch: Batch) -> Result<Counts, Halt> {
+    /// Runs a batch through all stages, each part of it through the versions of its steps; all of it is acknowledged,
+    /// or in the worker's transaction.
+    pub(crate) async fn process(&self, flow: &mut Flow, mut batch: Batch) -> Result<Counts, Halt> {
+        let mut counts = Counts::default();
+        loop {
+            let rest = self.turn(flow, &mut batch).await?;
+            counts.join(self.process_part(flow, batch).await?);
+            match rest {
+                Some(rest) => batch = rest,
+                None => return Ok(counts),
+            }
+        }
+    }
+
+    async fn process_part(&self, flow: &mut Flow, batch: Batch) -> Result<Counts, Halt> {
         let appended_ms = batch.records.first().map_or(0, |record| record.timestamp_ms);
         let records = batch.records.len() as u64;
         let mut skipped = 0;

@@ -7,6 +7,8 @@ mod fleet;
 mod portions;
 #[path = "pipeline/sinks.rs"]
 mod sinks;
+#[path = "pipeline/versions.rs"]
+mod versions;
 
 use std::{
     collections::HashSet,
@@ -105,6 +107,7 @@ impl Bench {
             writes_topics: Vec::new(),
             transactions: false,
             steering: Steering::default(),
+            version_log: None,
             limits: Limits::default(),
             retry: RetryPolicy::default(),
         }
@@ -152,7 +155,7 @@ impl StepFactory for Picky {
 
 fn picky() -> StepPart {
     let about = ModuleAbout { module: "picky".into(), digest: "00".into() };
-    StepPart::Module { id: "picky".into(), factory: Arc::new(Picky), about }
+    StepPart::fixed("picky".into(), Arc::new(Picky), about)
 }
 
 fn followers(store: &Arc<MemoryLookup>, page_members_max: u32) -> LookupStep {
@@ -374,7 +377,7 @@ async fn a_panic_in_a_worker_ends_the_pipeline() {
     let bench = Bench::new(1, 1);
     bench.broker.append(TOPIC, 0, [event(1, CREATED, "{}")]);
     let about = ModuleAbout { module: "panics".into(), digest: "00".into() };
-    let step = StepPart::Module { id: "panics".into(), factory: Arc::new(Panics), about };
+    let step = StepPart::fixed("panics".into(), Arc::new(Panics), about);
     let running = bench.run(bench.pipeline(vec![step]), Mode::Forever);
     let end = tokio::time::timeout(Duration::from_secs(3_600), running).await.unwrap();
     assert_eq!(end.unwrap_err().to_string(), "worker of events/0: ended by a panic");

@@ -95,6 +95,7 @@ impl Bench {
             limits: Limits { batch_records_max: 3, ..Limits::default() },
             retry: RetryPolicy::default(),
             steering: Steering::default(),
+            version_log: None,
             transactions: false,
         }
     }

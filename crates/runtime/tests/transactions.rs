@@ -99,7 +99,7 @@ impl<F: Fn() -> Box<dyn Step> + Send + Sync> StepFactory for Make<F> {
 
 fn step(make: impl Fn() -> Box<dyn Step> + Send + Sync + 'static) -> StepPart {
     let about = ModuleAbout { module: "m".into(), digest: "00".into() };
-    StepPart::Module { id: "m".into(), factory: Arc::new(Make(make)), about }
+    StepPart::fixed("m".into(), Arc::new(Make(make)), about)
 }
 
 fn sum() -> StepPart {
@@ -156,6 +156,7 @@ impl Bench {
             writes_topics: Vec::new(),
             transactions: true,
             steering: Steering::default(),
+            version_log: None,
             limits: Limits { batch_records_max: 2, ..Limits::default() },
             retry: RetryPolicy::default(),
         }

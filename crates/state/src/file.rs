@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millrace_config::{Output, PipelinePlan, StepPlan};
+use millrace_config::{ModuleSource, Output, PipelinePlan, StepPlan};
 use millrace_core::{
     View,
-    settings::{Node, Problem},
+    settings::{Key, Node, NodeKind, Problem},
 };
 use sha2::{Digest, Sha256};
 
@@ -73,7 +73,7 @@ impl FileState {
 }
 
 /// Names everything in the file that a pipeline depends on, itself included: as long as this stays the same, it need
-/// not be restarted.
+/// not be restarted. Versions of deployed modules are not in it: a pipeline that runs takes up others.
 pub fn dependencies(file: &FileState, pipeline: &PipelinePlan) -> String {
     let mut names: BTreeSet<(&str, &str)> = BTreeSet::from([
         ("pipelines", pipeline.name.as_str()),
@@ -86,8 +86,11 @@ pub fn dependencies(file: &FileState, pipeline: &PipelinePlan) -> String {
         match step {
             StepPlan::Lookup(lookup) => drop(names.insert(("stores", &lookup.store))),
             StepPlan::Module(module) => {
-                names.insert(("smartmodules", &module.module));
-                modules.insert(&module.module, file.modules.get(&module.module));
+                let name = module.module.split('@').next().unwrap_or_default();
+                names.insert(("smartmodules", name));
+                if !matches!(module.source, ModuleSource::Registry(_)) {
+                    modules.insert(&module.module, file.modules.get(&module.module));
+                }
             }
         }
     }
@@ -103,11 +106,37 @@ pub fn dependencies(file: &FileState, pipeline: &PipelinePlan) -> String {
     }
     let mut hasher = Sha256::new();
     for (section, name) in names {
-        let node = file.entry(section, name).map(canonical);
+        let node = file.entry(section, name).map(|node| canonical(&without_versions(section, node)));
         hasher.update(format!("{section}.{name}={node:?};"));
     }
     hasher.update(format!("{modules:?};{}", file.embedded));
     hex::encode(hasher.finalize())
+}
+
+/// A declaration with the names of deployed modules, but without their versions.
+fn without_versions(section: &str, node: &Node) -> Node {
+    let mut node = node.clone();
+    let NodeKind::Map(entries) = &mut node.kind else { return node };
+    let strip = |entries: &mut Vec<(Key, Node)>, key: &str| {
+        let value = entries.iter_mut().find(|(name, _)| name.text == key);
+        if let Some((_, Node { kind: NodeKind::Scalar { text, .. }, .. })) = value
+            && let Some(at) = text.find('@')
+        {
+            text.truncate(at);
+        }
+    };
+    if section == "smartmodules" {
+        strip(entries, "registry");
+    }
+    let steps = entries.iter_mut().find(|(name, _)| section == "pipelines" && name.text == "steps");
+    if let Some((_, Node { kind: NodeKind::List(steps), .. })) = steps {
+        for step in steps {
+            if let NodeKind::Map(step) = &mut step.kind {
+                strip(step, "uses");
+            }
+        }
+    }
+    node
 }
 
 /// The SHA-256 of a module's bytes, in hex.

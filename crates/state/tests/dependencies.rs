@@ -77,3 +77,25 @@ fn variables_count_by_their_names() {
     assert_eq!(of(&named, "1"), of(&named, "1"));
     assert_ne!(of(&named, "1")[1], of(&other, "1")[1]);
 }
+
+/// A pipeline that runs takes up other versions of deployed modules.
+#[test]
+fn versions_of_deployed_modules_restart_nothing() {
+    let own = FILE.replace("uses: shout }", "uses: own@1.0.0 }");
+    let before = of(&own, "1");
+    assert_eq!(of(&own.replace("own@1.0.0", "own@1.1.0"), "1"), before);
+    assert_eq!(of(&own.replace("own@1.0.0", "own@latest"), "1"), before);
+    assert_ne!(of(&own.replace("own@1.0.0", "other@1.0.0"), "1")[0], before[0], "another module");
+    assert_ne!(of(&own.replace("own@1.0.0 }", "own@1.0.0, with: { a: b@1 } }"), "1")[0], before[0]);
+    let entry = |registry: &str| {
+        of(
+            &format!(
+                "smartmodules: {{ mine: {{ registry: {registry} }} }}\n{}",
+                own.replace("own@1.0.0", "mine")
+            ),
+            "1",
+        )
+    };
+    assert_eq!(entry("own@1.0.0"), entry("own@1.1.0"));
+    assert_ne!(entry("own@1.0.0")[0], entry("other@1.0.0")[0]);
+}

@@ -108,6 +108,10 @@ fn details(pipeline: &PipelineLook, now_ms: i64) -> Vec<String> {
     if let Some(versions) = versions(pipeline) {
         details.push(versions);
     }
+    let refused: BTreeSet<_> = pipeline.workers.iter().flat_map(|worker| &worker.refused).collect();
+    for (step, reason) in refused {
+        details.push(format!("step {step} stays with its version, since it cannot take up {reason}"));
+    }
     for (sink, lag) in &pipeline.lanes {
         details.push(format!("isolated sink {sink}: lag {}", grouped(total(lag))));
     }
@@ -163,7 +167,7 @@ pub fn json(look: &Look) -> Value {
                     "host": worker.process.host, "pid": worker.process.pid, "version": worker.process.version,
                     "state": worker.state, "reason": worker.reason, "since_ms": worker.since_ms,
                     "dead_letters": worker.dead_letters, "seen_ms": worker.at_ms,
-                    "generation": worker.generation, "modules": worker.modules,
+                    "generation": worker.generation, "modules": worker.modules, "refused": worker.refused,
                 })).collect::<Vec<_>>(),
             })
         })

@@ -38,7 +38,7 @@ async fn what_a_step_makes_of_a_batch_is_handed_on_in_portions() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let about = ModuleAbout { module: "many".into(), digest: "00".into() };
     let factory = Arc::new(Make(seen.clone()));
-    let mut pipeline = bench.pipeline(vec![StepPart::Module { id: "many".into(), factory, about }]);
+    let mut pipeline = bench.pipeline(vec![StepPart::fixed("many".into(), factory, about)]);
     pipeline.subscription.batch_records_max = 100;
     // Ten messages become that much, and no more than a tenth of a batch.
     pipeline.limits.output_bytes_max = 10 * RESULTS * (RESULT_BYTES + 100);

@@ -109,7 +109,7 @@ async fn a_lane_buries_what_it_rejects_itself_but_not_what_nobody_can_decode() {
     let mut lane = lane(&stage, "hook", &hook);
     let about = ModuleAbout { module: "m".into(), digest: "00".into() };
     // As a module may that is slow in one place and not in another.
-    lane.steps = vec![StepPart::Module { id: "m".into(), factory: Arc::new(Rejects("0-3")), about }];
+    lane.steps = vec![StepPart::fixed("m".into(), Arc::new(Rejects("0-3")), about)];
     let report =
         stage.run(vec![main_lane(&stage, &[("feeds", &feeds)]), lane], Mode::UntilEnd).await.unwrap();
     assert!(report.failures.is_empty(), "{report:?}");

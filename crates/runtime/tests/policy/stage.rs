@@ -86,6 +86,7 @@ impl Stage {
             limits: Limits { call_timeout: Duration::from_secs(5), ..Limits::default() },
             retry: RetryPolicy::default(),
             steering: Steering::default(),
+            version_log: None,
         }
     }
 

@@ -191,6 +191,7 @@ pub fn pipeline(
         limits: setup.limits,
         retry: setup.retry,
         steering: Steering::default(),
+        version_log: None,
     }
 }
 
@@ -220,7 +221,7 @@ fn steps(setup: &Setup, flow: Flow, store: &Arc<SimStore>, breaker: &Breaker) ->
 
 fn module(name: &str, factory: Arc<dyn StepFactory>) -> StepPart {
     let about = ModuleAbout { module: name.into(), digest: "00".into() };
-    StepPart::Module { id: name.into(), factory, about }
+    StepPart::fixed(name.into(), factory, about)
 }
 
 fn sinks(

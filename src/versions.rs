@@ -1,0 +1,180 @@
+//! Versions of deployed modules for pipelines that run: earlier ones by their digest, and `latest` when it moves.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use millrace_core::{Class, Error, ModuleReference, Result, VersionChoice};
+use millrace_engine::{ModuleOptions, SmartEngine};
+use millrace_registry::{Manifest, ModuleRegistry, Shelf, VerifyingKey, verify};
+use millrace_runtime::{ModuleAbout, Version, VersionSource, Versions, WeakVersions};
+use tokio::time::{Duration, MissedTickBehavior, interval};
+
+/// How often it is looked whether `latest` has moved.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Compiles and checks a module.
+pub fn version(engine: &SmartEngine, label: &str, wasm: &[u8], options: &ModuleOptions) -> Result<Version> {
+    let factory = engine.load(label, wasm, options)?;
+    let digest = factory.info().sha256.clone();
+    let about = ModuleAbout { module: label.into(), digest: digest.into() };
+    Ok(Version { factory: Arc::new(factory), about })
+}
+
+/// The deployed versions of a module, as a step runs them.
+pub struct Deployed {
+    /// Where they lie.
+    pub registry: Arc<dyn ModuleRegistry>,
+    /// Who must have signed them; none: nobody.
+    pub keys: Option<Vec<VerifyingKey>>,
+    /// What compiles them.
+    pub engine: SmartEngine,
+    /// The step's parameters and limits.
+    pub options: ModuleOptions,
+}
+
+impl Deployed {
+    async fn load(&self, manifest: &Manifest) -> Result<Version> {
+        if let Some(keys) = &self.keys {
+            verify(manifest, keys)?;
+        }
+        let wasm = self.registry.fetch(manifest).await?;
+        version(&self.engine, &manifest.label(), &wasm, &self.options)
+    }
+}
+
+#[async_trait]
+impl VersionSource for Deployed {
+    async fn version(&self, digest: &str) -> Result<Option<Version>> {
+        let shelf = self.registry.list().await?;
+        match shelf.by_digest(digest) {
+            Some(manifest) => self.load(manifest).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The steps that run whatever `latest` names. Cloning shares them.
+#[derive(Clone, Default)]
+pub struct Following(Arc<Mutex<Vec<Followed>>>);
+
+#[derive(Clone)]
+struct Followed {
+    reference: ModuleReference,
+    versions: WeakVersions,
+    deployed: Arc<Deployed>,
+}
+
+/// A registry as it was looked at.
+struct Looked {
+    registry: Arc<dyn ModuleRegistry>,
+    revision: i64,
+    shelf: Shelf,
+}
+
+impl Following {
+    /// What a step runs from now on: it follows `latest`, until no pipeline runs it, or stays with a version.
+    pub fn set(&self, reference: &ModuleReference, versions: &Versions, deployed: Arc<Deployed>) {
+        let mut followed = self.lock();
+        followed.retain(|one| one.versions.upgrade().is_some_and(|other| !other.is(versions)));
+        if reference.version == VersionChoice::Latest {
+            let reference = reference.clone();
+            followed.push(Followed { reference, versions: versions.downgrade(), deployed });
+        }
+    }
+
+    /// Offers new versions to those who follow, for ever. Cancel-safe.
+    pub async fn run(self) {
+        let mut tick = interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looked = Vec::new();
+        loop {
+            tick.tick().await;
+            self.look(&mut looked).await;
+        }
+    }
+
+    async fn look(&self, looked: &mut Vec<Looked>) {
+        let followed = {
+            let mut all = self.lock();
+            all.retain(|followed| followed.versions.upgrade().is_some());
+            all.clone()
+        };
+        looked
+            .retain(|known| followed.iter().any(|one| Arc::ptr_eq(&one.deployed.registry, &known.registry)));
+        for one in followed {
+            let Some(versions) = one.versions.upgrade() else { continue };
+            let offered = match shelf(looked, &one.deployed.registry).await {
+                Ok(shelf) => offer(&one, &versions, shelf).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = offered {
+                tracing::debug!(module = %one.reference, error = %error.chain(), "whether there is a new version is not known");
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Followed>> {
+        self.0.lock().expect("invariant: nobody panics while holding the lock of what is followed")
+    }
+}
+
+/// What a registry holds; it is read again when it has changed.
+async fn shelf<'a>(looked: &'a mut Vec<Looked>, registry: &Arc<dyn ModuleRegistry>) -> Result<&'a Shelf> {
+    let revision = registry.revision().await?;
+    let known = looked.iter().position(|known| Arc::ptr_eq(&known.registry, registry));
+    let index = match known {
+        Some(index) => index,
+        None => {
+            looked.push(Looked { registry: registry.clone(), revision: -1, shelf: Shelf::default() });
+            looked.len() - 1
+        }
+    };
+    let known = &mut looked[index];
+    if known.revision != revision {
+        (known.shelf, known.revision) = (registry.list().await?, revision);
+    }
+    Ok(&looked[index].shelf)
+}
+
+/// Offers what `latest` names, if that is news. What cannot be run is refused, and what runs goes on.
+///
+/// # Errors
+/// Retry: it is not known yet.
+async fn offer(followed: &Followed, versions: &Versions, shelf: &Shelf) -> Result<()> {
+    // Deleted, or nothing is the latest: there is nothing to take up.
+    let Ok(manifest) = shelf.resolve(&followed.reference) else { return Ok(()) };
+    if *versions.wanted().about.digest == *manifest.digest {
+        versions.settle();
+        return Ok(());
+    }
+    if versions.refused().is_some_and(|refused| *refused.about.digest == *manifest.digest) {
+        return Ok(());
+    }
+    let about = ModuleAbout { module: manifest.label().into(), digest: manifest.digest.as_str().into() };
+    match followed.deployed.load(manifest).await.and_then(|version| fits(version, versions)) {
+        Ok(version) => {
+            tracing::info!(module = &*version.about.module, "there is a new version");
+            versions.offer(version);
+        }
+        Err(error) if error.class() == Class::Retry => return Err(error),
+        Err(error) => {
+            tracing::error!(module = &*about.module, error = %error.chain(), "a new version cannot be run, the one before goes on");
+            versions.refuse(about, error.chain());
+        }
+    }
+    Ok(())
+}
+
+/// Whether a version can take the place of another one: a pipeline works in transactions, or not, for as long as it
+/// runs.
+///
+/// # Errors
+/// Fatal: it cannot.
+pub fn fits(version: Version, versions: &Versions) -> Result<Version> {
+    if version.factory.keeps_state() == versions.wanted().factory.keeps_state() {
+        return Ok(version);
+    }
+    let why =
+        "one of it and the version that runs is an aggregate, and the other is not: start the pipeline again";
+    Err(Error::fatal(format!("module {}", version.about.module), why))
+}
