@@ -13,6 +13,7 @@
 //! - `hostile`: malformed records become dead letters and nothing else is held up
 //! - `memory`: resident memory is bounded while a store is silent
 //! - `state`: what is planned, applied, followed, stopped and rewound
+//! - `upgrade`: the previous commit's program and this one, side by side
 //! - `isolation`: a sink that is away stops no other one, and misses nothing
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
@@ -31,3 +32,4 @@ mod social;
 mod state;
 mod support;
 mod transactions;
+mod upgrade;

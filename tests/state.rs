@@ -18,8 +18,8 @@ use crate::support::{
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A folder with the program, and a broker of its own.
-struct Stage {
-    millrace: Millrace,
+pub(crate) struct Stage {
+    pub(crate) millrace: Millrace,
     flags: Vec<&'static str>,
     /// Begins the topics of the test.
     prefix: String,
@@ -27,16 +27,16 @@ struct Stage {
 }
 
 /// A pipeline that copies a topic to another one.
-struct Copy {
-    name: &'static str,
-    from: &'static str,
-    to: &'static str,
+pub(crate) struct Copy {
+    pub(crate) name: &'static str,
+    pub(crate) from: &'static str,
+    pub(crate) to: &'static str,
     /// Further keys of the pipeline, a line.
-    more: &'static str,
+    pub(crate) more: &'static str,
 }
 
 impl Copy {
-    fn of(name: &'static str, from: &'static str, to: &'static str) -> Self {
+    pub(crate) fn of(name: &'static str, from: &'static str, to: &'static str) -> Self {
         Copy { name, from, to, more: "" }
     }
 }
@@ -53,13 +53,13 @@ impl Stage {
     }
 
     /// With topics, groups and a control topic of its own.
-    fn kafka(name: &str) -> Self {
+    pub(crate) fn kafka(name: &str) -> Self {
         let (kafka, prefix) = (required("KAFKA_BROKERS"), format!("state-{name}-{}-", std::process::id()));
         let state = format!("kafka://{kafka}?group_prefix={prefix}.");
         Stage { millrace: Millrace::new().env("MILLRACE_STATE", &state), flags: vec![], prefix, kafka }
     }
 
-    fn write(&self, pipelines: &[Copy]) {
+    pub(crate) fn write(&self, pipelines: &[Copy]) {
         self.write_as("pipelines.yaml", pipelines);
     }
 
@@ -100,7 +100,7 @@ pipelines:
         ran
     }
 
-    fn apply(&self) -> Ran {
+    pub(crate) fn apply(&self) -> Ran {
         self.ok(&["apply", "-f", "pipelines.yaml"])
     }
 
@@ -113,18 +113,18 @@ pipelines:
     }
 
     /// A process that follows what is applied.
-    fn follow(&self) -> Running {
+    pub(crate) fn follow(&self) -> Running {
         Running::start(self.millrace.command(&["run", "--listen", "127.0.0.1:0"]))
     }
 
-    fn produce(&self, lines: std::ops::Range<u32>) {
+    pub(crate) fn produce(&self, lines: std::ops::Range<u32>) {
         let lines: String = lines.map(|line| format!("{line}\n")).collect();
         self.millrace.write("lines", lines);
         self.ok(&["topic", "produce", &format!("{}in", self.prefix), "--file", "lines"]);
     }
 
     /// The numbers in a topic, sorted.
-    fn numbers(&self, topic: &str) -> Vec<u32> {
+    pub(crate) fn numbers(&self, topic: &str) -> Vec<u32> {
         let topic = format!("{}{topic}", self.prefix);
         let ran = self.ok(&["topic", "tail", &topic, "--from", "beginning", "--until-end", "--json"]);
         let value = |line: &str| serde_json::from_str::<Value>(line).unwrap()["value"].clone();
@@ -136,7 +136,7 @@ pipelines:
     }
 
     /// The pipelines in `status`, by name, as the applied state has them.
-    fn status(&self) -> Vec<Value> {
+    pub(crate) fn status(&self) -> Vec<Value> {
         let ran = self.millrace.run(&["status", "--json"]);
         let look: Value =
             serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:#?}"));
@@ -144,7 +144,7 @@ pipelines:
     }
 
     /// Looks until it is so.
-    fn until(&self, what: &str, holds: impl Fn(&[Value]) -> bool) {
+    pub(crate) fn until(&self, what: &str, holds: impl Fn(&[Value]) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let pipelines = self.status();
@@ -156,7 +156,7 @@ pipelines:
     }
 
     /// Waits until these pipelines, and no others, run as in this generation and have read all there is.
-    fn until_done(&self, names: &[&str], generation: u64) {
+    pub(crate) fn until_done(&self, names: &[&str], generation: u64) {
         self.until(&format!("{names:?} are done in generation {generation}"), |pipelines| {
             let done = |pipeline: &Value| {
                 let workers = pipeline["workers"].as_array().unwrap();
@@ -177,6 +177,6 @@ fn json(ran: &Ran) -> Value {
 }
 
 /// `0..count`, as many times.
-fn times(count: u32, times: usize) -> Vec<u32> {
+pub(crate) fn times(count: u32, times: usize) -> Vec<u32> {
     (0..count).flat_map(|number| std::iter::repeat_n(number, times)).collect()
 }

@@ -1,6 +1,7 @@
 //! The binary under test, in a folder of its own, with a scrubbed environment.
 
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -35,7 +36,12 @@ impl Millrace {
 
     /// The command, to be started by the test.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
+        self.command_of(None, args)
+    }
+
+    /// As [`Millrace::command`], of another program where one is given.
+    pub fn command_of(&self, program: Option<&OsStr>, args: &[&str]) -> Command {
+        let mut command = Command::new(program.unwrap_or(env!("CARGO_BIN_EXE_millrace").as_ref()));
         command.args(args).current_dir(self.dir.path()).env_clear().stdin(Stdio::null());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.dir.path());

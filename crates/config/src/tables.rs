@@ -56,7 +56,7 @@ pub static SMARTMODULE: Object = Object {
         Field::optional(
             "registry",
             Shape::Text,
-            "a deployed module: NAME@VERSION, or NAME@latest for the one that is the latest when the pipeline starts",
+            "a deployed module: NAME@VERSION, or NAME@latest for whichever is the latest, also while the pipeline runs",
         ),
     ],
 };

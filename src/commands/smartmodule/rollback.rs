@@ -19,6 +19,10 @@ pub async fn run(args: &RollbackArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let from = from.as_deref().unwrap_or("nothing");
-    writeln!(out, "{}: latest is {}, it was {from}; pipelines take it when they start", args.name, moved.to)?;
+    writeln!(
+        out,
+        "{}: latest is {}, it was {from}; pipelines that follow it take it up",
+        args.name, moved.to
+    )?;
     Ok(())
 }
