@@ -9,6 +9,8 @@ use millrace_registry::{Manifest, ModuleRegistry, Shelf, VerifyingKey, verify};
 use millrace_runtime::{ModuleAbout, Version, VersionSource, Versions, WeakVersions};
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
+use crate::report::say;
+
 /// How often it is looked whether `latest` has moved.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -153,7 +155,7 @@ async fn offer(followed: &Followed, versions: &Versions, shelf: &Shelf) -> Resul
     let about = ModuleAbout { module: manifest.label().into(), digest: manifest.digest.as_str().into() };
     match followed.deployed.load(manifest).await.and_then(|version| fits(version, versions)) {
         Ok(version) => {
-            tracing::info!(module = &*version.about.module, "there is a new version");
+            say(&format!("millrace: takes up {}, between two batches", version.about.module));
             versions.offer(version);
         }
         Err(error) if error.class() == Class::Retry => return Err(error),

@@ -58,6 +58,9 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
             counted(shown.len() as u64, "pipeline")
         ));
     }
+    if args.listen == "off" && !args.until_end {
+        say(&format!("millrace: {} running", counted(shown.len() as u64, "pipeline")));
+    }
     let progress =
         (args.until_end && stderr().is_terminal()).then(|| tokio::spawn(progress(metrics.clone(), shown)));
     if mode == Mode::Forever {
