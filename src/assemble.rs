@@ -6,8 +6,8 @@ use std::{
 };
 
 use millrace_config::{
-    BreakerPlan, ExhaustedPolicy, GapPolicy, LookupPlan, LookupQuery, ModulePlan, ModuleSource, Output,
-    PipelinePlan, Plan, RecordFormat, RetryPlan, SinkPlan, StepPlan,
+    BreakerPlan, CanaryPart, ExhaustedPolicy, GapPolicy, LookupPlan, LookupQuery, ModulePlan, ModuleSource,
+    Output, PipelinePlan, Plan, RecordFormat, RetryPlan, SinkPlan, StepPlan, TrialManner, TrialPlan,
 };
 use millrace_core::{
     Broker, Error, Ledger, Lookup, ModuleReference, Sink, SinkId, Start, Store, Subscription, TopicSpec, View,
@@ -16,8 +16,8 @@ use millrace_engine::{ModuleOptions, SmartEngine};
 use millrace_registry::Manifest;
 use millrace_runtime::{
     Breaker, BreakerPolicy, Clock, DeadLetterQueue, Decode, Exhausted, Format, Guard, GuardedLedger, Limits,
-    LookupKind, LookupStep, OnGap, Pipeline, RetryPolicy, SinkPart, Steering, StepPart, TopicSink, Version,
-    Versions,
+    LookupKind, LookupStep, Manner, OnGap, Part, Pipeline, RetryPolicy, SinkPart, Steering, StepPart,
+    TopicSink, Trial, Version, Versions,
 };
 use tokio::time::Duration;
 
@@ -293,9 +293,36 @@ impl Systems {
         };
         let version = version(&self.engine, &code.label, &code.wasm, &options)?;
         let ModuleSource::Registry(reference) = &module.source else { return Ok((version, None)) };
+        let trial = match &module.trial {
+            // A golden case is of the version that counts.
+            Some(trial) if self.answers.is_none() => Some(self.trial(plan, trial, &options).await?),
+            Some(_) | None => None,
+        };
         let Access { registry, keys } = self.modules.access(plan).await?;
-        let deployed = Deployed { registry, keys, engine: self.engine.clone(), options };
-        Ok((version, Some((reference.clone(), Arc::new(deployed)))))
+        let deployed = Deployed { registry, keys, engine: self.engine.clone(), options, trial };
+        Ok((deployed.trying(version)?, Some((reference.clone(), Arc::new(deployed)))))
+    }
+
+    /// Compiles and checks a version on trial.
+    async fn trial(
+        &mut self,
+        plan: &Plan,
+        trial: &TrialPlan,
+        options: &ModuleOptions,
+    ) -> Result<Trial, Error> {
+        let (name, reference) = trial.named();
+        let code = self.modules.deployed_code(plan, &name, reference).await?;
+        let Version { factory, about, .. } = version(&self.engine, &code.label, &code.wasm, options)?;
+        let manner = match &trial.manner {
+            TrialManner::Shadow => Manner::Shadow,
+            TrialManner::Canary(CanaryPart::Share { per_million }) => {
+                Manner::Canary(Part::Share(*per_million))
+            }
+            TrialManner::Canary(CanaryPart::Partitions(partitions)) => {
+                Manner::Canary(Part::Partitions(partitions.clone()))
+            }
+        };
+        Ok(Trial { factory, about, manner })
     }
 
     /// The first step whose answer depends on the records before: an aggregate, or one that looks back.

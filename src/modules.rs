@@ -56,18 +56,25 @@ impl Modules {
                 })?;
                 Code { label, wasm: wasm.into() }
             }
-            ModuleSource::Registry(reference) => {
-                let manifest = self.deployed(plan, reference).await?;
-                let pin =
-                    self.pins.get(&module.module).filter(|_| reference.version != VersionChoice::Latest);
-                if pin.is_some_and(|digest| *digest != manifest.digest) {
-                    let why = "was deleted and deployed with other code since the file was applied; apply the file again, or deploy that code under another version";
-                    return Err(Error::fatal(format!("module {}", manifest.label()), why));
-                }
-                let opened = self.opened(plan).await?;
-                Code { label: manifest.label(), wasm: opened.registry.fetch(&manifest).await? }
-            }
+            ModuleSource::Registry(reference) => self.deployed_code(plan, &module.module, reference).await?,
         })
+    }
+
+    /// The code of a deployed version, by the name that an applied file has it under.
+    pub async fn deployed_code(
+        &mut self,
+        plan: &Plan,
+        name: &str,
+        reference: &ModuleReference,
+    ) -> Result<Code, Error> {
+        let manifest = self.deployed(plan, reference).await?;
+        let pin = self.pins.get(name).filter(|_| reference.version != VersionChoice::Latest);
+        if pin.is_some_and(|digest| *digest != manifest.digest) {
+            let why = "was deleted and deployed with other code since the file was applied; apply the file again, or deploy that code under another version";
+            return Err(Error::fatal(format!("module {}", manifest.label()), why));
+        }
+        let opened = self.opened(plan).await?;
+        Ok(Code { label: manifest.label(), wasm: opened.registry.fetch(&manifest).await? })
     }
 
     /// The registry of the plan, and whose signatures it asks for.

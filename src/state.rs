@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use millrace_config::{ModuleSource, Plan, StepPlan, SystemPlan};
+use millrace_config::{ModuleSource, PipelinePlan, Plan, SystemPlan, TrialPlan};
 use millrace_control::{Applied, AppliedEntry, Board, Chain, chain};
 use millrace_core::{Broker, settings::Problem};
 use millrace_registry::{ModuleRegistry, TopicRegistry};
@@ -148,8 +148,11 @@ pub struct Modules {
 /// Resolves the modules of a plan.
 pub async fn modules(systems: &mut Systems, plan: &Plan) -> Result<Modules, Failure> {
     let mut modules = Modules { digests: BTreeMap::new(), files: Vec::new() };
-    for step in plan.pipelines.values().flat_map(|pipeline| &pipeline.steps) {
-        let StepPlan::Module(module) = step else { continue };
+    for module in plan.pipelines.values().flat_map(PipelinePlan::modules) {
+        for (name, reference) in module.trial.iter().map(TrialPlan::named) {
+            let digest = systems.deployed(plan, reference).await?.digest;
+            modules.digests.insert(name, digest);
+        }
         if modules.digests.contains_key(&module.module) {
             continue;
         }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use millrace_core::{Class, Error, ModuleReference, Result, VersionChoice};
 use millrace_engine::{ModuleOptions, SmartEngine};
 use millrace_registry::{Manifest, ModuleRegistry, Shelf, VerifyingKey, verify};
-use millrace_runtime::{ModuleAbout, Version, VersionSource, Versions, WeakVersions};
+use millrace_runtime::{ModuleAbout, Trial, Version, VersionSource, Versions, WeakVersions};
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
 use crate::report::say;
@@ -19,7 +19,7 @@ pub fn version(engine: &SmartEngine, label: &str, wasm: &[u8], options: &ModuleO
     let factory = engine.load(label, wasm, options)?;
     let digest = factory.info().sha256.clone();
     let about = ModuleAbout { module: label.into(), digest: digest.into() };
-    Ok(Version { factory: Arc::new(factory), about })
+    Ok(Version { factory: Arc::new(factory), about, trial: None })
 }
 
 /// The deployed versions of a module, as a step runs them.
@@ -32,15 +32,25 @@ pub struct Deployed {
     pub engine: SmartEngine,
     /// The step's parameters and limits.
     pub options: ModuleOptions,
+    /// Another version that is tried beside whichever of them runs.
+    pub trial: Option<Trial>,
 }
 
 impl Deployed {
+    /// A version with the one on trial beside it.
+    pub fn trying(&self, version: Version) -> Result<Version> {
+        match &self.trial {
+            Some(trial) => version.trying(trial),
+            None => Ok(version),
+        }
+    }
+
     async fn load(&self, manifest: &Manifest) -> Result<Version> {
         if let Some(keys) = &self.keys {
             verify(manifest, keys)?;
         }
         let wasm = self.registry.fetch(manifest).await?;
-        version(&self.engine, &manifest.label(), &wasm, &self.options)
+        self.trying(version(&self.engine, &manifest.label(), &wasm, &self.options)?)
     }
 }
 

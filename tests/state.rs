@@ -4,6 +4,7 @@ mod applying;
 mod following;
 mod secrets;
 mod swapping;
+mod trials;
 
 use serde_json::Value;
 use tokio::time::{Duration, Instant};

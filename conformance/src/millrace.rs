@@ -28,7 +28,7 @@ impl Host for Millrace {
         let look_back = usage.history.as_ref().map(|_| LookBack { records_max: 1_000, age_max: None });
         let options = ModuleOptions { params: usage.params.clone(), look_back, ..ModuleOptions::default() };
         let factory = self.0.load("module", wasm, &options).map_err(|error| error.chain())?;
-        let context = StepContext { pipeline: "conformance".into(), partition: 0 };
+        let context = StepContext { pipeline: "conformance".into(), partition: 0, lane: None };
         let mut step = factory.open(&context).map_err(|error| error.chain())?;
         if let Some(history) = &usage.history {
             step.prime(history.iter().map(message).collect()).map_err(|error| error.chain())?;

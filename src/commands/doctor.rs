@@ -2,8 +2,8 @@
 
 use std::io::{Write, stdout};
 
-use millrace_config::{ModulePlan, ModuleSource, PipelinePlan, Plan};
-use millrace_core::{Class, Error, Finding, ModuleReference};
+use millrace_config::{PipelinePlan, Plan};
+use millrace_core::{Class, Error, Finding};
 use serde_json::{Value, json};
 use tokio::time::{Duration, timeout};
 
@@ -34,7 +34,12 @@ pub async fn run(args: &DoctorArgs) -> Result<(), Failure> {
         let seen = timeout(limit, store(&mut systems, &plan, name)).await;
         visits.push(Visit::of("store", name, seen.unwrap_or_else(|_| Err(late(limit)))));
     }
-    if plan.pipelines.values().flat_map(PipelinePlan::modules).any(|module| reference(module).is_some()) {
+    if plan
+        .pipelines
+        .values()
+        .flat_map(PipelinePlan::modules)
+        .any(|module| module.deployed().next().is_some())
+    {
         let seen = timeout(limit, deployed(&plan)).await;
         visits.push(Visit::of("registry on", &plan.state, seen.unwrap_or_else(|_| Err(late(limit)))));
     }
@@ -74,8 +79,8 @@ async fn store(systems: &mut Systems, plan: &Plan, name: &str) -> Result<Vec<Fin
 async fn deployed(plan: &Plan) -> Result<Vec<Finding>, Error> {
     let (mut modules, mut findings) = (Modules::default(), Vec::new());
     for pipeline in plan.pipelines.values() {
-        for module in pipeline.modules() {
-            let Some(reference) = reference(module) else { continue };
+        let used = pipeline.modules().flat_map(|module| module.deployed().map(move |used| (module, used.1)));
+        for (module, reference) in used {
             let finding = match modules.deployed(plan, reference).await {
                 Ok(manifest) => {
                     let digest: String = manifest.digest.chars().take(12).collect();
@@ -92,13 +97,6 @@ async fn deployed(plan: &Plan) -> Result<Vec<Finding>, Error> {
         }
     }
     Ok(findings)
-}
-
-fn reference(module: &ModulePlan) -> Option<&ModuleReference> {
-    match &module.source {
-        ModuleSource::Registry(reference) => Some(reference),
-        ModuleSource::Shipped | ModuleSource::File(_) => None,
-    }
 }
 
 fn late(limit: Duration) -> Error {

@@ -4,6 +4,7 @@
 pub(super) mod look;
 mod pace;
 mod print;
+mod trials;
 
 use std::io::{IsTerminal, Write, stdout};
 

@@ -7,9 +7,12 @@ use std::{
 };
 
 use millrace_control::{
-    BreakerEntry, Entry, ErrorEntry, PaceEntry, ProcessEntry, WorkerEntry, worker_key, worker_of_key,
+    BreakerEntry, DifferingEntry, Entry, ErrorEntry, PaceEntry, ProcessEntry, TrialEntry, WorkerEntry,
+    worker_key, worker_of_key,
 };
-use millrace_runtime::{Health, Metrics, Pipeline, PipelineState, Steering, StepPart, Versions};
+use millrace_runtime::{
+    Differing, Findings, Health, Metrics, Pipeline, PipelineState, Steering, StepPart, Tried, Versions,
+};
 use serde_json::Value;
 
 /// How long a change that is no change of state may wait.
@@ -41,6 +44,8 @@ pub struct About {
     pub generation: Option<u64>,
     /// The modules of its steps, by the step's id.
     pub steps: Vec<(Arc<str>, Versions)>,
+    /// It is the main lane, which tells of versions on trial: they are the same in all lanes.
+    is_main: bool,
 }
 
 impl About {
@@ -50,7 +55,8 @@ impl About {
             StepPart::Module { id, versions } => Some((id.clone(), versions.clone())),
             StepPart::Lookup(_) => None,
         };
-        About { generation, steps: lane.steps.iter().filter_map(of).collect() }
+        let steps = lane.steps.iter().filter_map(of).collect();
+        About { generation, steps, is_main: lane.lane.is_none() }
     }
 
     fn modules(&self) -> BTreeMap<String, String> {
@@ -66,6 +72,30 @@ impl About {
             Some((id.to_string(), format!("{}: {}", refused.about.module, refused.reason)))
         };
         self.steps.iter().filter_map(refused).collect()
+    }
+
+    fn trials(&self) -> BTreeMap<String, TrialEntry> {
+        let tried = |(id, versions): &(Arc<str>, Versions)| {
+            Some((id.to_string(), trial(versions.wanted().trial.as_ref()?)))
+        };
+        self.steps.iter().filter(|_| self.is_main).filter_map(tried).collect()
+    }
+}
+
+fn trial(tried: &Tried) -> TrialEntry {
+    let Findings { records, rejected, differing, first, off } = tried.findings();
+    let record = |one: Differing| DifferingEntry {
+        record: format!("{}/{}/{}", one.topic, one.partition, one.offset),
+        difference: one.difference.name().to_owned(),
+    };
+    TrialEntry {
+        manner: tried.manner.name().to_owned(),
+        module: tried.about.module.to_string(),
+        records,
+        rejected,
+        differing,
+        first: first.into_iter().map(record).collect(),
+        off,
     }
 }
 
@@ -216,6 +246,7 @@ impl Reporter {
                 generation: self.about.get(&name).and_then(|about| about.generation),
                 modules: self.about.get(&name).map(About::modules).unwrap_or_default(),
                 refused: self.about.get(&name).map(About::refused).unwrap_or_default(),
+                trials: self.about.get(&name).map(About::trials).unwrap_or_default(),
                 pace: self.pace(&name, now_ms),
                 endpoints: endpoints.clone(),
                 last_error: errors.get(&name).map(|error| ErrorEntry {

@@ -7,21 +7,21 @@ use serde_json::Value;
 use super::{Copy, Stage, json};
 
 /// Passes what it gets.
-const PASSES: &[u8] = include_bytes!("../../smartmodules/dist/testing/kit-filter-lean.wasm");
+pub(super) const PASSES: &[u8] = include_bytes!("../../smartmodules/dist/testing/kit-filter-lean.wasm");
 /// Adds the parameter `suffix`.
-const MARKS: &[u8] = include_bytes!("../../smartmodules/dist/testing/kit-map-lean.wasm");
+pub(super) const MARKS: &[u8] = include_bytes!("../../smartmodules/dist/testing/kit-map-lean.wasm");
 /// Needs a parameter that it is not given here.
 const REFUSES: &[u8] = include_bytes!("../../smartmodules/dist/testing/count-by-lean.wasm");
 
 impl Stage {
-    fn deploy(&self, version: &str, wasm: &[u8], more: &[&str]) {
+    pub(super) fn deploy(&self, version: &str, wasm: &[u8], more: &[&str]) {
         self.millrace.write("own.wasm", wasm);
         let args = ["smartmodule", "deploy", "own.wasm", "--name", "own", "--version", version];
         self.millrace.ok(&[&args[..], more].concat());
     }
 
     /// The values in a topic with their partitions, in their order.
-    fn values(&self, topic: &str) -> Vec<(u64, String)> {
+    pub(super) fn values(&self, topic: &str) -> Vec<(u64, String)> {
         let topic = format!("{}{topic}", self.prefix);
         let ran = self.ok(&["topic", "tail", &topic, "--from", "beginning", "--until-end", "--json"]);
         let value = |line: &str| {
@@ -33,7 +33,7 @@ impl Stage {
     }
 
     /// What became of each partition's records, in the order of the output.
-    fn outputs(&self) -> BTreeMap<u64, Vec<String>> {
+    pub(super) fn outputs(&self) -> BTreeMap<u64, Vec<String>> {
         let partitions: BTreeMap<String, u64> =
             self.values("in").into_iter().map(|(partition, value)| (value, partition)).collect();
         let mut outputs = BTreeMap::<u64, Vec<String>>::new();
@@ -79,7 +79,7 @@ impl Stage {
     }
 }
 
-fn own(uses: &'static str) -> Copy {
+pub(super) fn own(uses: &'static str) -> Copy {
     Copy { more: uses, ..Copy::of("one", "in", "one") }
 }
 

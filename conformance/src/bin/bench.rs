@@ -135,7 +135,7 @@ impl Hosts {
         let in_ours = |file: &str| {
             let factory =
                 ours.load(subject.module, &wasm(file), &options).expect("our host loads a shipped module");
-            let context = StepContext { pipeline: "bench".into(), partition: 0 };
+            let context = StepContext { pipeline: "bench".into(), partition: 0, lane: None };
             factory.open(&context).expect("our host opens a shipped module")
         };
         let in_fluvio = |file: &str| {

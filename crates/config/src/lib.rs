@@ -29,6 +29,7 @@ mod systems;
 mod tables;
 mod topics;
 mod tree;
+mod trial;
 mod variables;
 mod world;
 
@@ -37,9 +38,9 @@ pub use check::{load, load_embedded};
 pub use fields::ENVELOPE_FIELDS;
 pub use parse::{DEPTH_MAX, FILE_BYTES_MAX, KEY_BYTES_MAX, NODES_MAX, TEXT_BYTES_MAX, parse};
 pub use plan::{
-    BatchPlan, BreakerPlan, ExhaustedPolicy, FromPlan, GapPolicy, GuardPlan, InFlightPlan, LookupPlan,
-    LookupQuery, ModuleLimits, ModulePlan, ModuleSource, Output, PipelinePlan, Plan, RecordFormat, RetryPlan,
-    SinkPlan, StepPlan, SystemPlan, TopicPlan,
+    BatchPlan, BreakerPlan, CanaryPart, ExhaustedPolicy, FromPlan, GapPolicy, GuardPlan, InFlightPlan,
+    LookupPlan, LookupQuery, ModuleLimits, ModulePlan, ModuleSource, Output, PipelinePlan, Plan,
+    RecordFormat, RetryPlan, SinkPlan, StepPlan, SystemPlan, TopicPlan, TrialManner, TrialPlan,
 };
 pub use reference::reference;
 pub use render::render;

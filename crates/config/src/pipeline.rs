@@ -37,8 +37,17 @@ pub(crate) fn pipeline(
     let part = Part::new(node, path, &tables::PIPELINE);
     let from_part = part.part("from", &tables::FROM);
     let (events, fields, from) = from(&from_part, world, problems);
-    let mut steps =
-        Steps { world, pipeline: name, events: &events, fields, filtered: false, later, problems };
+    let partitions = from.as_ref().and_then(|from| Some(world.topics.get(&from.topic)?.spec.partitions));
+    let mut steps = Steps {
+        world,
+        pipeline: name,
+        events: &events,
+        fields,
+        filtered: false,
+        partitions,
+        later,
+        problems,
+    };
     let step_plans =
         part.settings.node("steps").map(|list| steps.read(list, &part.path_of("steps"))).unwrap_or_default();
     let Steps { fields, filtered, later, problems, .. } = steps;

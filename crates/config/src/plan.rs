@@ -2,7 +2,7 @@
 //! the file again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -152,6 +152,38 @@ pub struct ModulePlan {
     pub look_back: Option<LookBack>,
     /// What it may use.
     pub limits: ModuleLimits,
+    /// Another version that is tried beside it.
+    pub trial: Option<TrialPlan>,
+}
+
+/// A version on trial. The step's parameters, history and limits are for it as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrialPlan {
+    /// Which.
+    pub version: ModuleReference,
+    /// How.
+    pub manner: TrialManner,
+}
+
+/// How a version is tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrialManner {
+    /// It takes these records in place of the other version.
+    Canary(CanaryPart),
+    /// It is given all records, and only how its results differ is kept.
+    Shadow,
+}
+
+/// The records that a canary takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CanaryPart {
+    /// All of these partitions.
+    Partitions(BTreeSet<i32>),
+    /// A part of each partition, by the records' keys.
+    Share {
+        /// How many of a million.
+        per_million: u32,
+    },
 }
 
 /// Where a module's code is.
@@ -399,6 +431,24 @@ impl PipelinePlan {
             reads: &self.from.topic,
             writes: sinks.chain([self.dead_letters.name.as_str()]).collect(),
         }
+    }
+}
+
+impl ModulePlan {
+    /// The deployed modules that it runs, by the names that an applied file has them under.
+    pub fn deployed(&self) -> impl Iterator<Item = (String, &ModuleReference)> {
+        let main = match &self.source {
+            ModuleSource::Registry(reference) => Some((self.module.clone(), reference)),
+            ModuleSource::Shipped | ModuleSource::File(_) => None,
+        };
+        main.into_iter().chain(self.trial.iter().map(TrialPlan::named))
+    }
+}
+
+impl TrialPlan {
+    /// The version, by the name that an applied file has it under.
+    pub fn named(&self) -> (String, &ModuleReference) {
+        (self.version.to_string(), &self.version)
     }
 }
 

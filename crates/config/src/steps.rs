@@ -16,6 +16,7 @@ use crate::{
     part::Part,
     plan::{GuardPlan, LookupPlan, LookupQuery, ModuleLimits, ModulePlan, ModuleSource, StepPlan},
     tables,
+    trial::{self, Trials},
     world::{Later, LedgerUse, World},
 };
 
@@ -28,6 +29,8 @@ pub(crate) struct Steps<'a> {
     pub(crate) fields: Fields,
     /// Whether a module may have dropped some of the events.
     pub(crate) filtered: bool,
+    /// Of the topic that is read, as it is declared.
+    pub(crate) partitions: Option<u32>,
     pub(crate) later: &'a mut Later,
     pub(crate) problems: &'a mut Problems,
 }
@@ -61,7 +64,8 @@ impl Steps<'_> {
         match (part.has("uses"), part.settings.node("lookup")) {
             (true, None) => self.module(part).map(StepPlan::Module),
             (false, Some(node)) => {
-                for key in ["with", "lookback", "limits"].into_iter().filter(|key| part.has(key)) {
+                let beside_uses = ["with", "lookback", "limits"].into_iter().chain(trial::KEYS);
+                for key in beside_uses.filter(|key| part.has(key)) {
                     let message = format!("'{key}' has a meaning only beside 'uses'");
                     self.problems.add(part.at_key(key), &part.path_of(key), message);
                 }
@@ -94,6 +98,7 @@ impl Steps<'_> {
                 names: names.iter().map(|name| FieldName::known(name)).collect(),
             },
         };
+        let trial = Trials { partitions: self.partitions, problems: self.problems }.read(part, &source);
         let with: BTreeMap<String, String> = part.settings.pairs("with").into_iter().collect();
         Some(ModulePlan {
             id: part.settings.text("id").unwrap_or_default().to_owned(),
@@ -104,6 +109,7 @@ impl Steps<'_> {
                 .has("lookback")
                 .then(|| self.look_back(&part.part("lookback", &tables::LOOK_BACK))),
             limits: self.limits(&part.part("limits", &tables::LIMITS)),
+            trial,
         })
     }
 

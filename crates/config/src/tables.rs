@@ -192,6 +192,16 @@ pub static STEP: Object = Object {
         Field::optional("lookback", Shape::Object(&LOOK_BACK), "the history the module wants to see first"),
         Field::optional("limits", Shape::Object(&LIMITS), "what the module may use"),
         Field::optional(
+            "canary",
+            Shape::Object(&CANARY),
+            "another version of a deployed module, which takes a part of the records",
+        ),
+        Field::optional(
+            "shadow",
+            Shape::Object(&SHADOW),
+            "another version of a deployed module, which is given all records and whose results are only compared",
+        ),
+        Field::optional(
             "lookup",
             Shape::Object(&LOOKUP),
             "reads a store and puts the answer into the message",
@@ -229,6 +239,32 @@ pub static LIMITS: Object = Object {
         ),
         Field::with_default("output_bytes", Shape::Size, "16MiB", "bytes a call may answer, at most 1GiB"),
     ],
+};
+
+/// `canary`.
+pub static CANARY: Object = Object {
+    name: "canary",
+    doc: "A version that takes a part of the records in place of the one that the step uses, with all effects: either `share` or `partitions`.",
+    fields: &[
+        Field::required("version", Shape::Text, "the version, as 1.1.0"),
+        Field::optional(
+            "share",
+            Shape::Text,
+            "a part of each partition, as 10%: all records of a key go to one version; not for aggregates, nor with 'lookback'",
+        ),
+        Field::optional(
+            "partitions",
+            Shape::List(&Shape::Integer { min: 0, max: 9_999 }),
+            "all records of these partitions",
+        ),
+    ],
+};
+
+/// `shadow`.
+pub static SHADOW: Object = Object {
+    name: "shadow",
+    doc: "A version that is given all records beside the one that the step uses, without any effect. `status` and metrics say how its results differ.",
+    fields: &[Field::required("version", Shape::Text, "the version, as 1.1.0")],
 };
 
 /// `lookup`.
@@ -421,6 +457,8 @@ pub static OBJECTS: &[&Object] = &[
     &STEP,
     &LOOK_BACK,
     &LIMITS,
+    &CANARY,
+    &SHADOW,
     &LOOKUP,
     &GUARD,
     &BATCH,

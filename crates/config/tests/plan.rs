@@ -6,8 +6,8 @@ mod support;
 use std::path::Path;
 
 use millrace_config::{
-    BreakerPlan, ExhaustedPolicy, GapPolicy, LookupQuery, ModuleSource, Output, Plan, RecordFormat,
-    RetryPlan, StepPlan, load, load_embedded,
+    BreakerPlan, CanaryPart, ExhaustedPolicy, GapPolicy, LookupQuery, ModulePlan, ModuleSource, Output, Plan,
+    RecordFormat, RetryPlan, StepPlan, TrialManner, TrialPlan, load, load_embedded,
 };
 use millrace_core::{View, views::FieldType};
 use support::{catalog, env, plan_of};
@@ -267,4 +267,33 @@ pipelines:
     assert_eq!(plan.state, "log");
     let keys = plan.require_signature.unwrap();
     assert!(keys.len() == 2 && keys[0].ends_with("a.pub"), "{keys:?}");
+}
+
+#[test]
+fn versions_on_trial_are_of_the_steps_module() {
+    let text = "version: 1
+brokers: { main: { kafka: { bootstrap: k } } }
+smartmodules: { mine: { registry: a@1.2.0 } }
+topics: { posts: { broker: main, partitions: 4 } }
+pipelines:
+  p:
+    from: { topic: posts }
+    steps:
+      - { id: a, uses: mine, canary: { version: 1.3.0, partitions: [3, 0] } }
+      - { id: b, uses: b@latest, canary: { version: 2.0.0-rc.1, share: 0.5% } }
+      - { id: c, uses: b@1.0.0, lookback: { last: 5 }, shadow: { version: 1.1.0 } }
+    to: { out: { stdout: } }
+";
+    let plan = plan_of(text).unwrap();
+    let trials: Vec<_> = plan.pipelines["p"].modules().map(|module| module.trial.clone().unwrap()).collect();
+    let trial = |version: &str, manner| TrialPlan { version: version.parse().unwrap(), manner };
+    let expected = [
+        trial("a@1.3.0", TrialManner::Canary(CanaryPart::Partitions([0, 3].into()))),
+        trial("b@2.0.0-rc.1", TrialManner::Canary(CanaryPart::Share { per_million: 5_000 })),
+        trial("b@1.1.0", TrialManner::Shadow),
+    ];
+    assert_eq!(trials, expected);
+    let deployed = plan.pipelines["p"].modules().flat_map(ModulePlan::deployed);
+    let names: Vec<String> = deployed.map(|(name, _)| name).collect();
+    assert_eq!(names, ["mine", "a@1.3.0", "b@latest", "b@2.0.0-rc.1", "b@1.0.0", "b@1.1.0"]);
 }

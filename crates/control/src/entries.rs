@@ -164,6 +164,9 @@ pub struct WorkerEntry {
     /// Steps whose newest version cannot be taken up here, and why: the version before goes on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub refused: BTreeMap<String, String>,
+    /// Versions on trial, by the step's id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub trials: BTreeMap<String, TrialEntry>,
     /// What it did lately, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pace: Option<PaceEntry>,
@@ -178,6 +181,38 @@ pub struct WorkerEntry {
     /// The process has ended; the entry stays so that its failure is seen.
     #[serde(default)]
     pub ended: bool,
+}
+
+/// A version on trial in one process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrialEntry {
+    /// `canary`, `shadow`.
+    pub manner: String,
+    /// The version, as `name@1.1.0`.
+    pub module: String,
+    /// Records that it was given since the process began, or since another version runs beside it.
+    pub records: u64,
+    /// Of these, the ones that it rejected.
+    #[serde(default)]
+    pub rejected: u64,
+    /// A shadow's: the ones whose results differ.
+    #[serde(default)]
+    pub differing: u64,
+    /// The first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub first: Vec<DifferingEntry>,
+    /// Partitions on which a shadow was switched off, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub off: BTreeMap<i32, String>,
+}
+
+/// A record whose results differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DifferingEntry {
+    /// `topic/partition/offset`.
+    pub record: String,
+    /// In what: `rejected`, `accepted`, `count`, `key`, `value`.
+    pub difference: String,
 }
 
 /// What was done within a time.

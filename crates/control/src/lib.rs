@@ -10,8 +10,9 @@ mod entry;
 pub use applied::{Applied, AppliedEntry, Chain, GENERATIONS_KEPT, applied_key, chain};
 pub use board::Board;
 pub use entries::{
-    BegunEntry, BreakerEntry, ErrorEntry, FollowerEntry, PaceEntry, PauseEntry, ProcessEntry, RefusedEntry,
-    STALE_AFTER_MS, StopEntry, VersionEntry, WorkerEntry, follower_key, follower_of_key, lane_of, pause_key,
-    paused_by_key, stop_key, stopped_by_key, version_key, versioned_by_key, worker_key, worker_of_key,
+    BegunEntry, BreakerEntry, DifferingEntry, ErrorEntry, FollowerEntry, PaceEntry, PauseEntry, ProcessEntry,
+    RefusedEntry, STALE_AFTER_MS, StopEntry, TrialEntry, VersionEntry, WorkerEntry, follower_key,
+    follower_of_key, lane_of, pause_key, paused_by_key, stop_key, stopped_by_key, version_key,
+    versioned_by_key, worker_key, worker_of_key,
 };
 pub use entry::{Entry, FORMAT};

@@ -81,6 +81,8 @@ pub struct StepContext {
     pub pipeline: Arc<str>,
     /// The partition it will work for.
     pub partition: i32,
+    /// The isolated sink whose lane it is in; none: the main lane.
+    pub lane: Option<Arc<str>>,
 }
 
 /// Makes a step's instances: what may fail is done before, what runs is the [`Step`].

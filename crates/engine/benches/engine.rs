@@ -99,7 +99,9 @@ fn step(engine: &SmartEngine, subject: &Subject) -> Box<dyn Step> {
         subject.params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let options = ModuleOptions { params, ..ModuleOptions::default() };
     let factory = engine.load(subject.module, &wasm, &options).expect("a shipped module loads");
-    factory.open(&StepContext { pipeline: "bench".into(), partition: 0 }).expect("a shipped module opens")
+    factory
+        .open(&StepContext { pipeline: "bench".into(), partition: 0, lane: None })
+        .expect("a shipped module opens")
 }
 
 fn modules(criterion: &mut Criterion) {

@@ -21,6 +21,7 @@ use crate::{
     pipeline::{Limits, ModuleAbout, Pipeline, StepPart},
     portions::Portions,
     steering::{HeldBy, Pause},
+    trial::Tried,
     versions::Version,
 };
 
@@ -64,6 +65,7 @@ enum Stage {
     Step {
         id: Arc<str>,
         about: ModuleAbout,
+        trial: Option<Arc<Tried>>,
         step: Box<dyn Step>,
         portions: Portions,
         /// None: its module never changes.
@@ -174,8 +176,8 @@ impl Flow {
 
     fn stage(&self, id: &Arc<str>, version: &Version, turns: Option<Turns>) -> Result<Stage, Error> {
         let step = version.factory.open(&self.context.step_context())?;
-        let (id, about) = (id.clone(), version.about.clone());
-        Ok(Stage::Step { id, about, step, portions: Portions::default(), turns })
+        let (id, about, trial) = (id.clone(), version.about.clone(), version.trial.clone());
+        Ok(Stage::Step { id, about, trial, step, portions: Portions::default(), turns })
     }
 
     /// The steps, for handing them their history.
@@ -265,18 +267,24 @@ impl Flow {
     }
 
     fn apply(&mut self, index: usize, messages: Vec<Message>) -> Result<Vec<Message>, Halt> {
-        let Stage::Step { id, about, step, portions, .. } = &mut self.stages[index] else {
+        let Stage::Step { id, about, trial, step, portions, .. } = &mut self.stages[index] else {
             unreachable!("invariant: only steps are applied");
         };
-        let (id, about) = (id.clone(), about.clone());
+        let (id, about, trial) = (id.clone(), about.clone(), trial.clone());
         let (started, given) = (Instant::now(), messages.len());
         let outcome = off_the_reactor(|| step.apply(messages)).map_err(Halt::Fatal)?;
         let made_bytes = outcome.passed.iter().map(Message::size_bytes).sum();
         portions.learn(given, made_bytes, self.context.pipeline.limits.output_bytes_max);
         let labels = [&*self.context.pipeline.name, &*id];
         self.context.metrics.step_seconds.with_label_values(&labels).observe(started.elapsed().as_secs_f64());
+        if let Some(trial) = &trial {
+            trial.count(&self.context.metrics, labels[0], labels[1]);
+        }
+        let partition = self.context.partition;
         for rejected in outcome.rejected {
-            self.reject(rejected.origin, Place::Step(id.clone()), &rejected.error, Some(&about));
+            let canary = trial.as_ref().filter(|trial| trial.took(partition, &rejected.origin));
+            let about = canary.map_or(&about, |canary| &canary.about);
+            self.reject(rejected.origin, Place::Step(id.clone()), &rejected.error, Some(about));
         }
         Ok(outcome.passed)
     }

@@ -31,6 +31,7 @@ mod rehearse;
 mod steering;
 mod topic_sink;
 mod transaction;
+mod trial;
 mod until_end;
 mod versions;
 mod worker;
@@ -53,6 +54,7 @@ pub use pipeline::{Limits, ModuleAbout, OnGap, Pipeline, SinkPart, StepPart};
 pub use rehearse::{Rehearsal, rehearse};
 pub use steering::{Gate, HeldBy, Pause, Steering};
 pub use topic_sink::TopicSink;
+pub use trial::{Difference, Differing, Findings, Manner, Part, Trial, Tried};
 pub use versions::{
     Begun, History, Refused, StepPlace, Version, VersionLog, VersionSource, Versions, WeakVersions,
 };

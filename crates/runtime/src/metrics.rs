@@ -6,6 +6,8 @@ use prometheus::{
     Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::trial::TrialCounters;
+
 /// The metrics of a process.
 #[derive(Clone)]
 pub struct Metrics {
@@ -22,6 +24,7 @@ pub struct Metrics {
     pub(crate) in_flight_bytes: IntGaugeVec,
     pub(crate) last_commit: GaugeVec,
     pub(crate) version_turns: IntCounterVec,
+    pub(crate) trials: TrialCounters,
     pub(crate) step_seconds: HistogramVec,
     pub(crate) sink_seconds: HistogramVec,
     pub(crate) end_to_end_seconds: HistogramVec,
@@ -89,6 +92,7 @@ impl Metrics {
                 "how often a partition took up another version of a step's module",
                 &["pipeline", "step"],
             ),
+            trials: TrialCounters::new(&counter),
             step_seconds: histogram(
                 "millrace_step_seconds",
                 "time of a step per batch",

@@ -84,7 +84,7 @@ pub enum StepPart {
 impl StepPart {
     /// A module that never changes.
     pub fn fixed(id: Arc<str>, factory: Arc<dyn StepFactory>, about: ModuleAbout) -> Self {
-        StepPart::Module { id, versions: Versions::fixed(Version { factory, about }) }
+        StepPart::Module { id, versions: Versions::fixed(Version { factory, about, trial: None }) }
     }
 }
 

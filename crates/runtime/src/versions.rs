@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use async_trait::async_trait;
 use millrace_core::{Result, StepFactory};
 
-use crate::pipeline::ModuleAbout;
+use crate::{pipeline::ModuleAbout, trial::Tried};
 
 /// A module as a step runs it.
 #[derive(Clone)]
@@ -14,6 +14,8 @@ pub struct Version {
     pub factory: Arc<dyn StepFactory>,
     /// For dead letters and for `status`.
     pub about: ModuleAbout,
+    /// Another one that is tried beside it; the factory makes both.
+    pub trial: Option<Arc<Tried>>,
 }
 
 /// The versions of one step, for all its workers. Cloning shares them.

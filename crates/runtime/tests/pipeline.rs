@@ -7,6 +7,8 @@ mod fleet;
 mod portions;
 #[path = "pipeline/sinks.rs"]
 mod sinks;
+#[path = "pipeline/trials.rs"]
+mod trials;
 #[path = "pipeline/versions.rs"]
 mod versions;
 

@@ -73,7 +73,7 @@ impl FileState {
 }
 
 /// Names everything in the file that a pipeline depends on, itself included: as long as this stays the same, it need
-/// not be restarted. Versions of deployed modules are not in it: a pipeline that runs takes up others.
+/// not be restarted. Versions of deployed modules are not in it, but for those on trial: a pipeline that runs takes up others.
 pub fn dependencies(file: &FileState, pipeline: &PipelinePlan) -> String {
     let mut names: BTreeSet<(&str, &str)> = BTreeSet::from([
         ("pipelines", pipeline.name.as_str()),
@@ -89,8 +89,13 @@ pub fn dependencies(file: &FileState, pipeline: &PipelinePlan) -> String {
                 let name = module.module.split('@').next().unwrap_or_default();
                 names.insert(("smartmodules", name));
                 if !matches!(module.source, ModuleSource::Registry(_)) {
-                    modules.insert(&module.module, file.modules.get(&module.module));
+                    modules.insert(module.module.clone(), file.modules.get(&module.module));
                 }
+                let trial = module.trial.iter().map(|trial| trial.named().0);
+                modules.extend(trial.map(|name| {
+                    let digest = file.modules.get(&name);
+                    (name, digest)
+                }));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! A pipeline is restarted when something it depends on has changed, and for nothing else.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use millrace_config::{Catalog, SinkKind};
 use millrace_core::{
@@ -44,7 +44,7 @@ fn of(text: &str, digest: &str) -> [String; 2] {
     };
     let variable = |name: &str| Some(format!("value of {name}"));
     let plan = millrace_config::load("test", text, Path::new("."), &variable, &catalog).unwrap();
-    let modules = BTreeMap::from([("shout".to_owned(), digest.to_owned())]);
+    let modules = ["shout", "own@1.1.0"].map(|name| (name.to_owned(), digest.to_owned())).into();
     let file = FileState::new(text.to_owned(), modules, false).unwrap();
     ["first", "second"].map(|name| dependencies(&file, &plan.pipelines[name]))
 }
@@ -98,4 +98,15 @@ fn versions_of_deployed_modules_restart_nothing() {
     };
     assert_eq!(entry("own@1.0.0"), entry("own@1.1.0"));
     assert_ne!(entry("own@1.0.0")[0], entry("other@1.0.0")[0]);
+}
+
+#[test]
+fn a_trial_that_changes_restarts_its_pipeline() {
+    let with = |more: &str| FILE.replace("uses: shout }", &format!("uses: own@1.0.0{more} }}"));
+    let (alone, tried) = (of(&with(""), "1"), of(&with(", shadow: { version: 1.1.0 }"), "1"));
+    assert_eq!([tried[0] != alone[0], tried[1] != alone[1]], [true, false], "it begins");
+    assert_ne!(of(&with(", shadow: { version: 1.2.0 }"), "1")[0], tried[0], "another version");
+    assert_ne!(of(&with(", canary: { version: 1.1.0, share: 5% }"), "1")[0], tried[0], "another manner");
+    assert_ne!(of(&with(", shadow: { version: 1.1.0 }"), "2")[0], tried[0], "other code");
+    assert_eq!(of(&with(""), "2")[0], alone[0]);
 }

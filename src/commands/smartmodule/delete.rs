@@ -2,9 +2,9 @@
 
 use std::io::{Write, stdout};
 
-use millrace_config::{ModuleSource, Plan};
+use millrace_config::Plan;
 use millrace_control::AppliedEntry;
-use millrace_core::{Version, VersionChoice};
+use millrace_core::{ModuleReference, Version, VersionChoice};
 use serde_json::json;
 
 use crate::{
@@ -55,15 +55,13 @@ pub async fn run(args: &DeleteArgs) -> Result<(), Failure> {
 
 /// The steps that would lack this version, as `pipeline.step`.
 fn users_in(plan: &Plan, name: &str, version: &Version, is_latest: bool) -> Vec<String> {
-    let uses = |source: &ModuleSource| match source {
-        ModuleSource::Registry(reference) if reference.name == name => match &reference.version {
-            VersionChoice::Exact(used) => used == version,
-            VersionChoice::Latest => is_latest,
-        },
-        _ => false,
+    let uses = |reference: &ModuleReference| match &reference.version {
+        _ if reference.name != name => false,
+        VersionChoice::Exact(used) => used == version,
+        VersionChoice::Latest => is_latest,
     };
     let steps =
         plan.pipelines.values().flat_map(|pipeline| pipeline.modules().map(move |step| (pipeline, step)));
-    let used = steps.filter(|(_, step)| uses(&step.source));
+    let used = steps.filter(|(_, step)| step.deployed().any(|(_, reference)| uses(reference)));
     used.map(|(pipeline, step)| format!("{}.{}", pipeline.name, step.id)).collect()
 }

@@ -104,7 +104,7 @@ fn find(folder: &Path) -> Result<Vec<Case>, Failure> {
 fn observe(engine: &SmartEngine, path: &Path, wasm: &[u8], case: &Case) -> Result<Value, Failure> {
     let options = ModuleOptions { params: case.params()?, ..ModuleOptions::default() };
     let factory = engine.load(&path.display().to_string(), wasm, &options)?;
-    let context = StepContext { pipeline: "test".into(), partition: 0 };
+    let context = StepContext { pipeline: "test".into(), partition: 0, lane: None };
     let outcome = factory.open(&context)?.apply(lines::read(&case.file(INPUT))?)?;
     let passed = outcome.passed.iter().map(|message| {
         let mut line = json!({ "line": message.offset() + 1, "value": lines::value_json(&message.value) });

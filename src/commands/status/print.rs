@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{
     look::{Look, PipelineLook},
     pace::Pace,
+    trials::TrialLook,
 };
 use crate::report::grouped;
 
@@ -112,6 +113,7 @@ fn details(pipeline: &PipelineLook, now_ms: i64) -> Vec<String> {
     for (step, reason) in refused {
         details.push(format!("step {step} stays with its version, since it cannot take up {reason}"));
     }
+    details.extend(TrialLook::all(&pipeline.workers).iter().map(TrialLook::line));
     for (sink, lag) in &pipeline.lanes {
         details.push(format!("isolated sink {sink}: lag {}", grouped(total(lag))));
     }
@@ -153,6 +155,7 @@ pub fn json(look: &Look) -> Value {
                 "pipeline": pipeline.name, "state": pipeline.state, "reason": pipeline.reason, "by": pipeline.by,
                 "since_ms": pipeline.since_ms, "topic": pipeline.topic,
                 "pace": Pace::of(&pipeline.workers).map(|pace| pace.json()),
+                "trials": TrialLook::all(&pipeline.workers).iter().map(TrialLook::json).collect::<Vec<_>>(),
                 "lag": pipeline.lag.as_ref().map(total),
                 "lag_by_partition": pipeline.lag,
                 "isolated": pipeline.lanes.iter().map(|(sink, lag)| {

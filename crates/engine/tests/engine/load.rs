@@ -170,7 +170,7 @@ fn a_compiled_module_is_read_back_from_the_cache() {
 fn steps_outlive_engine_and_factory() {
     let mut step = {
         let factory = crate::support::load(&passes("filter", ""), &tight());
-        factory.open(&StepContext { pipeline: "p".into(), partition: 3 }).unwrap()
+        factory.open(&StepContext { pipeline: "p".into(), partition: 3, lane: None }).unwrap()
     };
     assert_eq!(apply(&mut *step, batch(&["a", "b"])).passed.len(), 2);
 }

@@ -38,7 +38,7 @@ pub fn load(wat: &str, options: &ModuleOptions) -> ModuleFactory {
 }
 
 pub fn open(factory: &ModuleFactory) -> Box<dyn Step> {
-    factory.open(&StepContext { pipeline: "p".into(), partition: 0 }).unwrap()
+    factory.open(&StepContext { pipeline: "p".into(), partition: 0, lane: None }).unwrap()
 }
 
 pub fn message(offset: i64, timestamp_ms: i64, key: Option<&str>, value: &[u8]) -> Message {

@@ -206,7 +206,8 @@ impl Flow {
     }
 
     fn take(&mut self, index: usize, version: &Version, opened: Box<dyn Step>) {
-        if let Stage::Step { id, about, step, portions, turns: Some(turns) } = &mut self.stages[index] {
+        if let Stage::Step { id, about, trial, step, portions, turns: Some(turns) } = &mut self.stages[index]
+        {
             let StepPlace { lane, partition, .. } = &turns.place;
             tracing::info!(
                 pipeline = &**lane,
@@ -217,6 +218,7 @@ impl Flow {
                 "takes up a version"
             );
             *about = version.about.clone();
+            *trial = version.trial.clone();
             *step = opened;
             *portions = Portions::default();
         }
@@ -225,6 +227,10 @@ impl Flow {
 
 impl Context {
     pub(super) fn step_context(&self) -> StepContext {
-        StepContext { pipeline: self.pipeline.configured_name().into(), partition: self.partition }
+        StepContext {
+            pipeline: self.pipeline.configured_name().into(),
+            partition: self.partition,
+            lane: self.pipeline.lane.clone(),
+        }
     }
 }

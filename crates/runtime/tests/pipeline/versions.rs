@@ -52,7 +52,7 @@ fn version(mark: &'static str) -> Version {
 
 fn calling(mark: &'static str, next: Option<Next>) -> Version {
     let about = ModuleAbout { module: mark.into(), digest: mark.into() };
-    Version { factory: Arc::new(Make { mark, next }), about }
+    Version { factory: Arc::new(Make { mark, next }), about, trial: None }
 }
 
 /// Has these versions, by their digests.
