@@ -68,8 +68,8 @@ pub fn transactions() -> Option<String> {
     let told: Vec<String> = suspects().intersection(&first).map(Hanging::told).collect();
     (!told.is_empty()).then(|| {
         format!(
-            "KAFKA HAS LOST TRACK of {} transactions, ended for their coordinator and open in their partition. That is \
-             Kafka's own fault and not what is tested here; docs/operations.md says what an operator does. {}",
+            "KAFKA HAS LOST TRACK of transactions: {} partitions hold one open that has ended for its coordinator. \
+             That is Kafka's own fault and not what is tested here; docs/operations.md says what an operator does.\n{}",
             told.len(),
             told.join("\n"),
         )
