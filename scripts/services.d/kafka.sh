@@ -1,6 +1,6 @@
 # Apache Kafka, one KRaft node: PLAINTEXT, SASL_SSL (SCRAM and PLAIN) and TLS that asks for a client certificate.
 # 4.3.1 because the tools of 4.4.0 are not on Maven Central.
-VERSION=4.3.1
+VERSION="${MILLRACE_KAFKA_VERSION:-4.3.1}"
 PORT_VAR=MILLRACE_KAFKA_PORT
 PORT="${MILLRACE_KAFKA_PORT:-19092}"
 CONTROLLER_PORT=$((PORT + 1)) SASL_PORT=$((PORT + 2)) MTLS_PORT=$((PORT + 3))
@@ -9,6 +9,8 @@ VAR=KAFKA_BROKERS
 OWN="$BIND:$PORT"
 NEEDS="java:default-jre-headless mvn:maven openssl:openssl"
 LIBS="$ROOT/install/kafka-$VERSION"
+# An older version does not start on the data of a newer one.
+DATA="$DIR/data-$VERSION"
 TEST_USER=millrace
 
 install() {
@@ -51,7 +53,7 @@ listener.name.sasl.sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512,PLAIN
 listener.name.sasl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.sasl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_$TEST_USER="$(<"$CERTS/password")";
-log.dirs=$DIR/data
+log.dirs=$DATA
 log.segment.bytes=67108864
 log.cleaner.dedupe.buffer.size=16777216
 num.partitions=3
@@ -69,7 +71,7 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=2
 P
-  [ ! -f "$DIR/data/meta.properties" ] || return 0
+  [ ! -f "$DATA/meta.properties" ] || return 0
   local user; user="[name=$TEST_USER,password=$(<"$CERTS/password")]"
   kafka_java kafka.tools.StorageTool format --standalone --cluster-id bWlsbHJhY2UtdGVzdC1hMQ --config "$DIR/server.properties" \
     --add-scram "SCRAM-SHA-256=$user" --add-scram "SCRAM-SHA-512=$user" >"$DIR/format.log" 2>&1 ||

@@ -40,7 +40,7 @@ impl Kafka {
 
     /// No topic of a test before.
     pub fn clear(&self) {
-        let consumer = self.consumer("nobody");
+        let consumer = self.reader();
         let metadata = answer(|| consumer.fetch_metadata(None, ANSWER_WITHIN));
         let names: Vec<&str> = metadata
             .topics()
@@ -62,10 +62,15 @@ impl Kafka {
         config
     }
 
-    fn consumer(&self, group: &str) -> BaseConsumer {
+    /// Reads what is committed.
+    fn reader(&self) -> BaseConsumer {
+        self.consumer("nobody", "read_committed")
+    }
+
+    fn consumer(&self, group: &str, isolation: &str) -> BaseConsumer {
         self.config()
             .set("group.id", group)
-            .set("isolation.level", "read_committed")
+            .set("isolation.level", isolation)
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
             .create()
@@ -74,7 +79,7 @@ impl Kafka {
 
     /// The first offset and the end of each partition; None where there is no such topic.
     pub fn spans(&self, topic: &str) -> Option<BTreeMap<i32, (i64, i64)>> {
-        let consumer = self.consumer("nobody");
+        let consumer = self.reader();
         let metadata = answer(|| consumer.fetch_metadata(None, ANSWER_WITHIN));
         let topic = metadata.topics().iter().find(|t| t.name() == topic)?;
         let span =
@@ -82,14 +87,15 @@ impl Kafka {
         Some(topic.partitions().iter().map(|p| (p.id(), span(p.id()))).collect())
     }
 
-    /// Records that a group has not committed yet.
+    /// Records that a group has not committed yet. What is in a transaction is not, and is not waited for: it may be
+    /// one that never ends.
     pub fn lag(&self, group: &str, topic: &str) -> i64 {
         let spans = self.spans(topic).expect("a topic");
         let mut asked = TopicPartitionList::new();
         for partition in spans.keys() {
             asked.add_partition(topic, *partition);
         }
-        let consumer = self.consumer(group);
+        let consumer = self.consumer(group, "read_uncommitted");
         let committed = answer(|| consumer.committed_offsets(asked.clone(), ANSWER_WITHIN));
         let missing = committed.elements().into_iter().map(|element| {
             let (start, end) = spans[&element.partition()];
@@ -102,7 +108,7 @@ impl Kafka {
     /// Every committed record of a topic, per partition in order: key and value.
     pub fn read(&self, topic: &str) -> Vec<(String, String)> {
         let spans = self.spans(topic).unwrap_or_default();
-        let consumer = self.consumer("nobody");
+        let consumer = self.reader();
         let mut from = TopicPartitionList::new();
         let mut open = 0;
         for (partition, (start, end)) in spans {

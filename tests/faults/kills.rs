@@ -85,9 +85,6 @@ struct Fault {
 fn schedule(kills: usize, rng: &mut SmallRng) -> Vec<Fault> {
     let mut faults = Vec::new();
     for target in TARGETS {
-        // Killed, Kafka itself may lose track of a transaction, once in fifty times: the form of every day does it once.
-        let is_rare = target == Target::Server(Server::Kafka) && kills < LONG_FORM;
-        let kills = if is_rare { kills.min(1) } else { kills };
         for number in 0..kills + kills.div_ceil(5) {
             let kill = number < kills;
             // A frozen process loses its session, 6 s, and wakes up as a zombie.

@@ -124,6 +124,11 @@ fn is_dead(pid: Pid) -> bool {
     state.is_none_or(|state| *state == "Z" && threads.is_some_and(|count| ["0", "1"].contains(count)))
 }
 
+/// What one of Kafka's own tools, a class and its arguments, says of the laboratory's Kafka.
+pub fn kafka_tool(args: &[&str]) -> String {
+    script(&[&["kafka"], args].concat())
+}
+
 fn script(args: &[&str]) -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/laboratory");
     let output = Command::new(path).args(args).output().expect("scripts/laboratory runs");

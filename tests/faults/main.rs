@@ -18,6 +18,7 @@ mod busy_search;
 mod clock;
 mod clock_jumps;
 mod disk_full;
+mod hanging;
 mod input;
 mod kafka;
 mod kills;

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::Value;
 
 use crate::{
-    clock,
+    clock, hanging,
     input::{Appender, CONTENT, Network, SOCIAL, USERS},
     kafka::Kafka,
     laboratory::Laboratory,
+    say,
     support::{
         millrace::Millrace,
         pipelines::prefixed,
@@ -98,7 +99,10 @@ impl Stage {
         while left > 0 {
             left = clock::until(
                 PATIENCE,
-                || format!("no progress: {:?}\n{}", lags(), more()),
+                || {
+                    let lost = hanging::transactions().unwrap_or_default();
+                    format!("no progress: {:?}\n{lost}\n{}", lags(), more())
+                },
                 || Some(lags().values().sum()).filter(|now| *now < left),
             );
         }
@@ -107,6 +111,9 @@ impl Stage {
     /// Feeds, posts, search and counters are those of the reference; the copies are those of the likes; nothing is a
     /// dead letter.
     pub fn check(&self, network: &Network) {
+        if let Some(lost) = hanging::transactions() {
+            panic!("{lost}");
+        }
         Reference::of(&network.corpus).assert_seen_in(&mut self.world());
         for topic in [CONTENT, SOCIAL, USERS] {
             let letters = self.kafka.read(&self.topic(&format!("{topic}.dlq")));
@@ -116,6 +123,7 @@ impl Stage {
         let times = |id: &String| copies.get(id).copied().unwrap_or_default();
         let lost: u64 = likes.iter().map(|(id, count)| count.saturating_sub(times(id))).sum();
         let repeated: u64 = likes.iter().map(|(id, count)| times(id).saturating_sub(*count)).sum();
+        say(&format!("of {} likes, copies lost: {lost}, repeated: {repeated}", likes.len()));
         assert!(copies.keys().all(|id| likes.contains_key(id)), "a copy of what is no like");
         assert_eq!((lost, repeated), (0, 0), "copies lost and repeated, of {} likes", likes.len());
     }

@@ -203,7 +203,7 @@ fn ms(span: Duration) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use millrace_core::settings::{Key, Location, Node, NodeKind, Problems, Settings};
     use rdkafka::{consumer::BaseConsumer, producer::BaseProducer};
@@ -211,11 +211,16 @@ mod tests {
     use super::*;
 
     fn clients(pairs: &[(&str, &str)]) -> Clients {
+        clients_of("127.0.0.1:1", pairs)
+    }
+
+    /// Clients of this cluster, with these settings.
+    pub fn clients_of(bootstrap: &str, pairs: &[(&str, &str)]) -> Clients {
         let at = Location::default();
         let scalar = |text: &str| Node { at, kind: NodeKind::Scalar { text: text.into(), plain: true } };
         let entries = pairs
             .iter()
-            .chain(&[("bootstrap", "127.0.0.1:1")])
+            .chain(&[("bootstrap", bootstrap)])
             .map(|(key, value)| (Key { at, text: (*key).into() }, scalar(value)))
             .collect();
         let mut problems = Problems::default();

@@ -142,7 +142,7 @@ impl Drop for KafkaTransactor {
     fn drop(&mut self) {
         let open = self.open.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            drop(runtime.spawn_blocking(move || open.blocking_lock().close()));
+            drop(runtime.spawn_blocking(move || open.blocking_lock().abort()));
         }
     }
 }

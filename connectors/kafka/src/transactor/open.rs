@@ -170,14 +170,18 @@ impl Open {
         }
     }
 
-    /// Aborts what is open, for good.
-    pub fn close(&mut self) {
+    /// Aborts what is open, and parts with the client. A call of it that was given up may still be under way, and is
+    /// tried again by librdkafka itself: it would arrive inside the next transaction of the same epoch. A new client
+    /// begins another one, in which it is refused.
+    pub fn abort(&mut self) {
         self.drop_held();
         if self.begun
             && let Some(client) = &self.client
+            && let Err(error) = client.abort()
         {
-            drop(client.abort());
+            tracing::debug!(id = self.owner.id(), %error, "a transaction is left to the next client");
         }
+        self.begun = false;
         self.client = None;
     }
 
@@ -288,18 +292,6 @@ impl Open {
         Ok(self.client.as_ref().expect("invariant: it was just made"))
     }
 
-    fn abort(&mut self) {
-        if self.begun
-            && let Some(client) = &self.client
-            && let Err(error) = client.abort()
-        {
-            tracing::debug!(id = self.owner.id(), %error, "a transaction is left to the next client");
-            self.client = None;
-        }
-        self.begun = false;
-        self.drop_held();
-    }
-
     fn drop_held(&mut self) {
         self.held.clear();
         self.held_bytes = 0;
@@ -345,3 +337,6 @@ fn again_later(error: Error) -> Error {
         Class::Retry | Class::Fatal => error,
     }
 }
+
+#[cfg(test)]
+mod tests;
