@@ -38,8 +38,8 @@ pub use fields::ENVELOPE_FIELDS;
 pub use parse::{DEPTH_MAX, FILE_BYTES_MAX, KEY_BYTES_MAX, NODES_MAX, TEXT_BYTES_MAX, parse};
 pub use plan::{
     BatchPlan, BreakerPlan, ExhaustedPolicy, FromPlan, GapPolicy, GuardPlan, InFlightPlan, LookupPlan,
-    LookupQuery, ModuleLimits, ModulePlan, ModuleSource, Output, PipelinePlan, Plan, RecordFormat, RetryPlan,
-    SinkPlan, StepPlan, SystemPlan, TopicPlan,
+    LookupQuery, ModuleLimits, ModulePlan, ModuleSource, Output, PipelinePlan, Plan, QuarantinePlan,
+    QuarantinePolicy, RecordFormat, RetryPlan, SinkPlan, StepPlan, SystemPlan, TopicPlan,
 };
 pub use reference::reference;
 pub use render::render;

@@ -152,6 +152,28 @@ pub struct ModulePlan {
     pub look_back: Option<LookBack>,
     /// What it may use.
     pub limits: ModuleLimits,
+    /// What is done when it fails again and again.
+    pub quarantine: QuarantinePlan,
+}
+
+/// When a module has failed on too many records in a row, and what is done then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuarantinePlan {
+    /// So many records.
+    pub after: u32,
+    /// What is done.
+    pub then: QuarantinePolicy,
+}
+
+/// What is done about a module that fails again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuarantinePolicy {
+    /// The pipeline is paused.
+    Stop,
+    /// It goes on, into the dead letters.
+    Skip,
+    /// The version before takes over.
+    Previous,
 }
 
 /// Where a module's code is.
@@ -176,6 +198,8 @@ pub struct ModuleLimits {
     pub output_records: u32,
     /// Bytes of the outputs of one call.
     pub output_bytes: u64,
+    /// What one call may compute; none: it is not counted.
+    pub fuel: Option<u64>,
 }
 
 /// A lookup.

@@ -110,7 +110,7 @@ fn details(pipeline: &PipelineLook, now_ms: i64) -> Vec<String> {
     }
     let refused: BTreeSet<_> = pipeline.workers.iter().flat_map(|worker| &worker.refused).collect();
     for (step, reason) in refused {
-        details.push(format!("step {step} stays with its version, since it cannot take up {reason}"));
+        details.push(format!("step {step} runs another version than {reason}"));
     }
     for (sink, lag) in &pipeline.lanes {
         details.push(format!("isolated sink {sink}: lag {}", grouped(total(lag))));
