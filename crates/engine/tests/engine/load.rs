@@ -8,7 +8,7 @@ use millrace_core::{LookBack, StepContext, StepFactory};
 use millrace_engine::{EngineOptions, Kind, Limits, ModuleOptions, SmartEngine};
 
 use crate::{
-    sins::passes,
+    sins::{passes, sinner},
     support::{apply, batch, engine, open, refused, tight},
 };
 
