@@ -7,7 +7,8 @@ use std::{
 
 use millrace_config::{
     BreakerPlan, CanaryPart, ExhaustedPolicy, GapPolicy, LookupPlan, LookupQuery, ModulePlan, ModuleSource,
-    Output, PipelinePlan, Plan, RecordFormat, RetryPlan, SinkPlan, StepPlan, TrialManner, TrialPlan,
+    Output, PipelinePlan, Plan, QuarantinePlan, QuarantinePolicy, RecordFormat, RetryPlan, SinkPlan,
+    StepPlan, TrialManner, TrialPlan,
 };
 use millrace_core::{
     Broker, Error, Ledger, Lookup, ModuleReference, Sink, SinkId, Start, Store, Subscription, TopicSpec, View,
@@ -16,8 +17,8 @@ use millrace_engine::{ModuleOptions, SmartEngine};
 use millrace_registry::Manifest;
 use millrace_runtime::{
     Breaker, BreakerPolicy, Clock, DeadLetterQueue, Decode, Exhausted, Format, Guard, GuardedLedger, Limits,
-    LookupKind, LookupStep, Manner, OnGap, Part, Pipeline, RetryPolicy, SinkPart, Steering, StepPart,
-    TopicSink, Trial, Version, Versions,
+    LookupKind, LookupStep, Manner, OnGap, Part, Pipeline, Quarantine, RetryPolicy, SinkPart, Steering,
+    StepPart, Then, TopicSink, Trial, Version, Versions,
 };
 use tokio::time::Duration;
 
@@ -276,7 +277,14 @@ impl Systems {
                 versions
             }
         };
-        Ok(StepPart::Module { id: module.id.as_str().into(), versions })
+        let QuarantinePlan { after, then } = module.quarantine;
+        let then = match then {
+            QuarantinePolicy::Stop => Then::Stop,
+            QuarantinePolicy::Skip => Then::Skip,
+            QuarantinePolicy::Previous => Then::Previous,
+        };
+        let quarantine = Some(Quarantine { after: after as usize, then });
+        Ok(StepPart::Module { id: module.id.as_str().into(), versions, quarantine })
     }
 
     /// Compiles and checks a module; where it was deployed, with what gives other versions of it.

@@ -133,6 +133,7 @@ pub fn module_limits(plan: ModuleLimits) -> Limits {
     Limits {
         memory_bytes_max: bytes(plan.memory_bytes),
         timeout_ms: u64::try_from(plan.timeout.as_millis()).unwrap_or(u64::MAX),
+        fuel_max: plan.fuel,
         output_bytes_max: bytes(plan.output_bytes),
         output_records_max: plan.output_records as usize,
         fan_out_max: plan.output_records as usize,

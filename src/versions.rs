@@ -159,7 +159,8 @@ async fn offer(followed: &Followed, versions: &Versions, shelf: &Shelf) -> Resul
         versions.settle();
         return Ok(());
     }
-    if versions.refused().is_some_and(|refused| *refused.about.digest == *manifest.digest) {
+    let is_refused = versions.refused().is_some_and(|refused| *refused.about.digest == *manifest.digest);
+    if is_refused || versions.is_quarantined(&manifest.digest) {
         return Ok(());
     }
     let about = ModuleAbout { module: manifest.label().into(), digest: manifest.digest.as_str().into() };

@@ -153,6 +153,35 @@ fn a_module_is_deployed_used_rolled_back_and_deleted() {
     assert!(inspected["measured"]["micros_per_record"].as_f64().unwrap() > 0.0);
 }
 
+/// A version that breaks on all it is given is replaced by the one before, and its records are not lost.
+#[test]
+fn a_version_that_fails_again_and_again_is_left() {
+    let step = "keeps-a@latest, quarantine: { after: 2, then: previous }";
+    let millrace = embedded(step, "");
+    deploy(&millrace, "keeps-a.wasm", "1.0.0");
+    assert_eq!(run(&millrace, "lines"), ["an apple", "banana"]);
+    let breaks = r#"(module (import "env" "copy_records" (func (param i32 i32))) (memory (export "memory") 17)
+        (func (export "alloc") (param i32) (result i32) (i32.const 65536))
+        (func (export "dealloc") (param i32 i32))
+        (func (export "filter") (param i32 i32 i32) (result i32) (unreachable)))"#;
+    millrace.write("breaks.wasm", wat::parse_str(breaks).unwrap());
+    deploy(&millrace, "breaks.wasm", "2.0.0");
+    millrace.ok(&["topic", "produce", "lines", "--file", "lines.ndjson"]);
+    let ran = millrace.ok(&["run", "--until-end", "--listen", "off"]);
+    assert_eq!(ran.stdout.lines().collect::<Vec<_>>(), ["an apple", "banana"], "{ran:?}");
+    let said = "keeps-a@2.0.0";
+    assert!(ran.stderr.contains("another version takes over") && ran.stderr.contains(said), "{ran:?}");
+    // Without the version before it, or where it shall, it stops.
+    let step = "keeps-a@2.0.0, quarantine: { after: 2 }";
+    millrace.write("pipelines.yaml", pipelines("{ embedded: { dir: data } }", "", step, ""));
+    millrace.ok(&["topic", "produce", "lines", "--file", "lines.ndjson"]);
+    let ran = millrace.run(&["run", "--until-end", "--listen", "off"]);
+    let why =
+        "paused by quarantine: step step: keeps-a@2.0.0 failed on 2 records in a row, 2 of them: trapped";
+    assert!(ran.code == Some(1) && ran.stderr.contains(why), "{ran:?}");
+    assert!(millrace.run(&["status"]).stdout.contains("by quarantine: "));
+}
+
 #[test]
 fn names_of_modules_are_resolved_under_other_names_and_errors_say_what_there_is() {
     let millrace = embedded("mine", "smartmodules: { mine: { registry: keeps-a@1.0.0 } }");

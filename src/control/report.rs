@@ -52,7 +52,7 @@ impl About {
     /// Of a lane.
     pub fn new(generation: Option<u64>, lane: &Pipeline) -> Self {
         let of = |step: &StepPart| match step {
-            StepPart::Module { id, versions } => Some((id.clone(), versions.clone())),
+            StepPart::Module { id, versions, .. } => Some((id.clone(), versions.clone())),
             StepPart::Lookup(_) => None,
         };
         let steps = lane.steps.iter().filter_map(of).collect();

@@ -40,7 +40,8 @@ pub use parse::{DEPTH_MAX, FILE_BYTES_MAX, KEY_BYTES_MAX, NODES_MAX, TEXT_BYTES_
 pub use plan::{
     BatchPlan, BreakerPlan, CanaryPart, ExhaustedPolicy, FromPlan, GapPolicy, GuardPlan, InFlightPlan,
     LookupPlan, LookupQuery, ModuleLimits, ModulePlan, ModuleSource, Output, PipelinePlan, Plan,
-    RecordFormat, RetryPlan, SinkPlan, StepPlan, SystemPlan, TopicPlan, TrialManner, TrialPlan,
+    QuarantinePlan, QuarantinePolicy, RecordFormat, RetryPlan, SinkPlan, StepPlan, SystemPlan, TopicPlan,
+    TrialManner, TrialPlan,
 };
 pub use reference::reference;
 pub use render::render;

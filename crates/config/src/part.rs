@@ -57,6 +57,11 @@ impl Part {
         self.settings.count(key).or_else(default).unwrap_or_default()
     }
 
+    /// A number that may be larger than a count.
+    pub(crate) fn number(&self, key: &str) -> Option<u64> {
+        self.settings.text(key)?.parse().ok()
+    }
+
     fn default(&self, key: &str) -> Option<&'static str> {
         self.object.fields.iter().find(|field| field.key == key)?.default
     }

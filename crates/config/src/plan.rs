@@ -154,6 +154,8 @@ pub struct ModulePlan {
     pub limits: ModuleLimits,
     /// Another version that is tried beside it.
     pub trial: Option<TrialPlan>,
+    /// What is done when it fails again and again.
+    pub quarantine: QuarantinePlan,
 }
 
 /// A version on trial. The step's parameters, history and limits are for it as well.
@@ -186,6 +188,26 @@ pub enum CanaryPart {
     },
 }
 
+/// When a module has failed on too many records in a row, and what is done then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuarantinePlan {
+    /// So many records.
+    pub after: u32,
+    /// What is done.
+    pub then: QuarantinePolicy,
+}
+
+/// What is done about a module that fails again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuarantinePolicy {
+    /// The pipeline is paused.
+    Stop,
+    /// It goes on, into the dead letters.
+    Skip,
+    /// The version before takes over.
+    Previous,
+}
+
 /// Where a module's code is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModuleSource {
@@ -208,6 +230,8 @@ pub struct ModuleLimits {
     pub output_records: u32,
     /// Bytes of the outputs of one call.
     pub output_bytes: u64,
+    /// What one call may compute; none: it is not counted.
+    pub fuel: Option<u64>,
 }
 
 /// A lookup.

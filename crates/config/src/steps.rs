@@ -14,7 +14,10 @@ use crate::{
     modules::deployed,
     names::{Name, advice, unknown},
     part::Part,
-    plan::{GuardPlan, LookupPlan, LookupQuery, ModuleLimits, ModulePlan, ModuleSource, StepPlan},
+    plan::{
+        GuardPlan, LookupPlan, LookupQuery, ModuleLimits, ModulePlan, ModuleSource, QuarantinePlan,
+        QuarantinePolicy, StepPlan,
+    },
     tables,
     trial::{self, Trials},
     world::{Later, LedgerUse, World},
@@ -64,7 +67,7 @@ impl Steps<'_> {
         match (part.has("uses"), part.settings.node("lookup")) {
             (true, None) => self.module(part).map(StepPlan::Module),
             (false, Some(node)) => {
-                let beside_uses = ["with", "lookback", "limits"].into_iter().chain(trial::KEYS);
+                let beside_uses = ["with", "lookback", "limits", "quarantine"].into_iter().chain(trial::KEYS);
                 for key in beside_uses.filter(|key| part.has(key)) {
                     let message = format!("'{key}' has a meaning only beside 'uses'");
                     self.problems.add(part.at_key(key), &part.path_of(key), message);
@@ -99,6 +102,7 @@ impl Steps<'_> {
             },
         };
         let trial = Trials { partitions: self.partitions, problems: self.problems }.read(part, &source);
+        let quarantine = self.quarantine(&part.part("quarantine", &tables::QUARANTINE), &source);
         let with: BTreeMap<String, String> = part.settings.pairs("with").into_iter().collect();
         Some(ModulePlan {
             id: part.settings.text("id").unwrap_or_default().to_owned(),
@@ -110,6 +114,7 @@ impl Steps<'_> {
                 .then(|| self.look_back(&part.part("lookback", &tables::LOOK_BACK))),
             limits: self.limits(&part.part("limits", &tables::LIMITS)),
             trial,
+            quarantine,
         })
     }
 
@@ -153,7 +158,24 @@ impl Steps<'_> {
             timeout: part.duration_within("timeout", ("1ms", "10m"), self.problems),
             output_records: part.count("output_records"),
             output_bytes: part.size_within("output_bytes", ("1KiB", "1GiB"), self.problems),
+            fuel: part.number("fuel"),
         }
+    }
+
+    fn quarantine(&mut self, part: &Part, source: &ModuleSource) -> QuarantinePlan {
+        let then = match part.settings.text("then") {
+            Some("skip") => QuarantinePolicy::Skip,
+            Some("previous") => QuarantinePolicy::Previous,
+            _ => QuarantinePolicy::Stop,
+        };
+        let is_deployed = matches!(source, ModuleSource::Registry(_));
+        if then == QuarantinePolicy::Previous && !is_deployed {
+            let message = "only a deployed module has a version before it";
+            let advice =
+                "'millrace smartmodule deploy' it and use NAME@VERSION or NAME@latest, or 'then: stop'";
+            self.problems.suggest(part.at_key("then"), &part.path_of("then"), message, advice);
+        }
+        QuarantinePlan { after: part.count("after"), then }
     }
 
     fn lookup(&mut self, id: &str, part: &Part) -> Option<LookupPlan> {

@@ -202,6 +202,11 @@ pub static STEP: Object = Object {
             "another version of a deployed module, which is given all records and whose results are only compared",
         ),
         Field::optional(
+            "quarantine",
+            Shape::Object(&QUARANTINE),
+            "what is done when the module fails on one record after the other",
+        ),
+        Field::optional(
             "lookup",
             Shape::Object(&LOOKUP),
             "reads a store and puts the answer into the message",
@@ -238,6 +243,31 @@ pub static LIMITS: Object = Object {
             "records a call may answer",
         ),
         Field::with_default("output_bytes", Shape::Size, "16MiB", "bytes a call may answer, at most 1GiB"),
+        Field::optional(
+            "fuel",
+            Shape::Integer { min: 1_000, max: 1_000_000_000_000 },
+            "what one call may compute, about one for each instruction; not counted if not given, which is faster",
+        ),
+    ],
+};
+
+/// `quarantine`.
+pub static QUARANTINE: Object = Object {
+    name: "quarantine",
+    doc: "When a module fails on one record of a partition after the other. A record fails when the module refuses it or breaks on it; one that passes or is dropped ends the row.",
+    fields: &[
+        Field::with_default(
+            "after",
+            Shape::Integer { min: 1, max: 1_000_000 },
+            "1000",
+            "so many records in a row",
+        ),
+        Field::with_default(
+            "then",
+            Shape::Choice(&["stop", "skip", "previous"]),
+            "stop",
+            "stop: pause the pipeline until somebody resumes it; skip: go on, each record becomes a dead letter; previous, of a deployed module: the version before it takes over, and where there is none, stop",
+        ),
     ],
 };
 
@@ -459,6 +489,7 @@ pub static OBJECTS: &[&Object] = &[
     &LIMITS,
     &CANARY,
     &SHADOW,
+    &QUARANTINE,
     &LOOKUP,
     &GUARD,
     &BATCH,

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use millrace_config::{
     BreakerPlan, CanaryPart, ExhaustedPolicy, GapPolicy, LookupQuery, ModulePlan, ModuleSource, Output, Plan,
-    RecordFormat, RetryPlan, StepPlan, TrialManner, TrialPlan, load, load_embedded,
+    QuarantinePlan, QuarantinePolicy, RecordFormat, RetryPlan, StepPlan, TrialManner, TrialPlan, load,
+    load_embedded,
 };
 use millrace_core::{View, views::FieldType};
 use support::{catalog, env, plan_of};
@@ -104,6 +105,20 @@ fn failure_policies_are_typed_and_sinks_take_the_pipelines() {
         (pipeline.dead_letters_per_minute_max, reference().pipelines[0].dead_letters_per_minute_max),
         (10, 6000)
     );
+}
+
+#[test]
+fn a_step_says_what_its_module_may_do() {
+    let steps = "    steps:
+      - { id: a, uses: visible-posts }
+      - { id: b, uses: shout@latest, limits: { fuel: 5000000000 }, quarantine: { after: 5, then: previous } }
+    retry:";
+    let plan = plan_of(&POLICIES.replace("    retry:", steps)).unwrap();
+    let modules: Vec<_> = plan.pipelines["p"].modules().collect();
+    let quarantine = |after, then| QuarantinePlan { after, then };
+    assert_eq!(modules[0].quarantine, quarantine(1_000, QuarantinePolicy::Stop));
+    assert_eq!(modules[1].quarantine, quarantine(5, QuarantinePolicy::Previous));
+    assert_eq!((modules[0].limits.fuel, modules[1].limits.fuel), (None, Some(5_000_000_000)));
 }
 
 #[test]

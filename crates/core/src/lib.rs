@@ -49,7 +49,7 @@ pub use partitioner::partition_for_key;
 pub use record::{Batch, Header, Headers, Record, TopicPartition};
 pub use sink::{Answer, Call, Encoded, Op, Sink};
 pub use source::{Assignment, Control, Source, SourceEvent};
-pub use step::{LookBack, Outcome, Rejected, Step, StepContext, StepFactory};
+pub use step::{LookBack, Outcome, Rejected, Step, StepContext, StepFactory, StepUsage};
 pub use store::{Finding, Store, StoreKind, View};
 pub use template::{Template, TemplateError, TemplateErrorKind};
 pub use transaction::{CommitOutcome, States, Transactor};

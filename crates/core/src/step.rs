@@ -17,6 +17,9 @@ pub struct Rejected {
     pub origin: Arc<Origin>,
     /// Of class Reject.
     pub error: Error,
+    /// Whether the step refused it in words of its own, which may quote the record. If not, the step failed on it, and
+    /// the words are of those who watch it.
+    pub refused: bool,
 }
 
 /// What became of a batch. A message that is in neither list was filtered out, which is done.
@@ -26,6 +29,15 @@ pub struct Outcome {
     pub passed: Vec<Message>,
     /// The records at fault, and only those.
     pub rejected: Vec<Rejected>,
+}
+
+/// What a step has used so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepUsage {
+    /// The most memory that an instance of it has had, in bytes.
+    pub memory_bytes: u64,
+    /// How often its instance was replaced, since it had failed or grown.
+    pub recycles: u64,
 }
 
 /// Turns one batch of one partition into another. Synchronous and pure towards the outside world; may keep
@@ -54,6 +66,11 @@ pub trait Step: Send {
     /// nothing. Bounded in bytes by the step itself.
     fn snapshot(&self) -> Option<Bytes> {
         None
+    }
+
+    /// What it has used; asked after each `apply`.
+    fn usage(&self) -> StepUsage {
+        StepUsage::default()
     }
 
     /// Puts it back to where `snapshot` was taken; called before the first `apply`.

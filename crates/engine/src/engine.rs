@@ -1,4 +1,4 @@
-//! Compiling: one wasmtime engine for the process, and the way from bytes to a factory of steps.
+//! Compiling: the wasmtime engines of the process, and the way from bytes to a factory of steps.
 
 use std::{
     collections::BTreeMap,
@@ -43,10 +43,13 @@ pub struct SmartEngine {
 
 struct Shared {
     engine: Engine,
+    /// Its code counts what it computes, which costs speed: for modules that are limited by it.
+    metered: Engine,
     ticker: Ticker,
     cache: Option<CodeCache>,
     options: EngineOptions,
-    compiled: Mutex<BTreeMap<String, Module>>,
+    /// By the digest of the bytes, and whether the code is metered.
+    compiled: Mutex<BTreeMap<(String, bool), Module>>,
 }
 
 impl Default for EngineOptions {
@@ -68,10 +71,13 @@ impl SmartEngine {
     /// Fatal when this machine cannot run it. A cache that cannot be used is logged and left out.
     pub fn new(options: EngineOptions) -> Result<Self> {
         let fatal = |why: &str| Error::fatal("module engine", why);
-        let engine = Engine::new(&config())
-            .map_err(|error| fatal("cannot be set up").with_source(error.into_boxed_dyn_error()))?;
-        let ticker =
-            Ticker::start(&engine).map_err(|error| fatal("cannot start its clock").with_source(error))?;
+        let set_up = |metered| {
+            Engine::new(config().consume_fuel(metered))
+                .map_err(|error| fatal("cannot be set up").with_source(error.into_boxed_dyn_error()))
+        };
+        let (engine, metered) = (set_up(false)?, set_up(true)?);
+        let ticker = Ticker::start([&engine, &metered])
+            .map_err(|error| fatal("cannot start its clock").with_source(error))?;
         let cache = options.cache_dir.as_deref().and_then(|dir| match CodeCache::open(dir) {
             Ok(cache) => Some(cache),
             Err(error) => {
@@ -79,7 +85,7 @@ impl SmartEngine {
                 None
             }
         });
-        let shared = Shared { engine, ticker, cache, options, compiled: Mutex::default() };
+        let shared = Shared { engine, metered, ticker, cache, options, compiled: Mutex::default() };
         Ok(SmartEngine { shared: Arc::new(shared) })
     }
 
@@ -88,7 +94,7 @@ impl SmartEngine {
     /// # Errors
     /// Fatal: it is too large, no SmartModule, imports what this host does not have, or refuses its parameters.
     pub fn load(&self, name: &str, wasm: &[u8], options: &ModuleOptions) -> Result<ModuleFactory> {
-        let (module, info) = self.compiled(name, wasm)?;
+        let (module, info) = self.compiled(name, wasm, options.limits.fuel_max.is_some())?;
         ModuleFactory::proven(Program::link(self, name, &module, info, options)?)
     }
 
@@ -97,18 +103,18 @@ impl SmartEngine {
     /// # Errors
     /// Fatal: it is too large or no SmartModule.
     pub fn inspect(&self, name: &str, wasm: &[u8]) -> Result<ModuleInfo> {
-        Ok(self.compiled(name, wasm)?.1)
+        Ok(self.compiled(name, wasm, false)?.1)
     }
 
-    pub(crate) fn wasmtime(&self) -> &Engine {
-        &self.shared.engine
+    fn wasmtime(&self, metered: bool) -> &Engine {
+        if metered { &self.shared.metered } else { &self.shared.engine }
     }
 
     pub(crate) fn ticks(&self) -> &Ticks {
         self.shared.ticker.ticks()
     }
 
-    fn compiled(&self, name: &str, wasm: &[u8]) -> Result<(Module, ModuleInfo)> {
+    fn compiled(&self, name: &str, wasm: &[u8], metered: bool) -> Result<(Module, ModuleInfo)> {
         let max = self.shared.options.wasm_bytes_max;
         if wasm.len() > max {
             let why = format!("is {} bytes large, at most {max} are accepted", wasm.len());
@@ -116,23 +122,25 @@ impl SmartEngine {
         }
         refuse_other_formats(wasm).map_err(|why| Error::fatal(who(name), why))?;
         let sha256 = hex::encode(Sha256::digest(wasm));
-        let module = self.module(name, wasm, &sha256)?;
+        let module = self.module(name, wasm, &sha256, metered)?;
         let info = ModuleInfo::of(&module, sha256, wasm.len())
             .map_err(|why| Error::fatal(who(name), format!("is no SmartModule: {why}")))?;
         Ok((module, info))
     }
 
     /// From memory, from the cache, or by compiling.
-    fn module(&self, name: &str, wasm: &[u8], sha256: &str) -> Result<Module> {
+    fn module(&self, name: &str, wasm: &[u8], sha256: &str, metered: bool) -> Result<Module> {
         const POISONED: &str = "invariant: nothing panics with the map of modules locked";
-        if let Some(module) = self.shared.compiled.lock().expect(POISONED).get(sha256) {
+        let key = (sha256.to_owned(), metered);
+        if let Some(module) = self.shared.compiled.lock().expect(POISONED).get(&key) {
             return Ok(module.clone());
         }
+        let engine = self.wasmtime(metered);
         let cache = self.shared.cache.as_ref();
-        let module = match cache.and_then(|cache| cache.get(self.wasmtime(), sha256)) {
+        let module = match cache.and_then(|cache| cache.get(engine, sha256)) {
             Some(module) => module,
             None => {
-                let module = self.compile(name, wasm)?;
+                let module = self.compile(name, wasm, engine)?;
                 if let Some(cache) = cache {
                     cache.put(sha256, &module);
                 }
@@ -143,15 +151,15 @@ impl SmartEngine {
         if compiled.len() >= COMPILED_MAX {
             compiled.clear();
         }
-        compiled.insert(sha256.to_owned(), module.clone());
+        compiled.insert(key, module.clone());
         Ok(module)
     }
 
     /// Compiles on a thread of its own: the compiler cannot be interrupted, but it need not be waited for.
-    fn compile(&self, name: &str, wasm: &[u8]) -> Result<Module> {
+    fn compile(&self, name: &str, wasm: &[u8], engine: &Engine) -> Result<Module> {
         let fatal = |why: String| Error::fatal(who(name), why);
         let (done, result) = sync_channel(1);
-        let (engine, wasm) = (self.wasmtime().clone(), wasm.to_vec());
+        let (engine, wasm) = (engine.clone(), wasm.to_vec());
         thread::Builder::new()
             .name("millrace-compile".to_owned())
             .spawn(move || {

@@ -1,4 +1,4 @@
-//! The clock of deadlines: a thread that advances wasmtime's epoch every ten milliseconds.
+//! The clock of deadlines: a thread that advances the epoch of wasmtime's engines every ten milliseconds.
 //!
 //! Each wake-up advances it by one, however late it comes: while the process is stopped or starved the clock stands
 //! still, and no module is blamed for time it did not have. For the same reason deadlines, budgets and rates are
@@ -41,14 +41,17 @@ impl Ticks {
 }
 
 impl Ticker {
-    pub(crate) fn start(engine: &Engine) -> std::io::Result<Self> {
+    /// The clock of these engines, which end together.
+    pub(crate) fn start(engines: [&Engine; 2]) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel(0);
         let ticks = Ticks::default();
-        let (clock, engine) = (ticks.clone(), engine.weak());
+        let (clock, engines) = (ticks.clone(), engines.map(Engine::weak));
         thread::Builder::new().name("millrace-epoch".to_owned()).spawn(move || {
             while stopped.recv_timeout(Duration::from_millis(TICK_MS)) == Err(RecvTimeoutError::Timeout) {
-                let Some(engine) = engine.upgrade() else { return };
-                engine.increment_epoch();
+                for engine in &engines {
+                    let Some(engine) = engine.upgrade() else { return };
+                    engine.increment_epoch();
+                }
                 clock.advance();
             }
         })?;
@@ -75,7 +78,7 @@ mod tests {
         let mut config = wasmtime::Config::new();
         config.epoch_interruption(true);
         let engine = Engine::new(&config).unwrap();
-        let ticker = Ticker::start(&engine).unwrap();
+        let ticker = Ticker::start([&engine, &engine]).unwrap();
         let ticks = ticker.ticks().clone();
         while ticks.now() == 0 {
             thread::yield_now();

@@ -17,6 +17,8 @@ const HINT_BYTES_MAX: usize = 500;
 pub(crate) enum Fault {
     #[error("ran longer than {timeout_ms} ms")]
     TimedOut { timeout_ms: u64 },
+    #[error("used more fuel than {max}")]
+    Fuel { max: u64 },
     #[error("memory limit of {} reached", Bytes(*bytes_max))]
     Memory { bytes_max: usize },
     #[error("table limit of {elements_max} elements reached")]
@@ -74,6 +76,7 @@ impl Fault {
         }
         match error.downcast_ref::<Trap>() {
             Some(Trap::Interrupt) => Fault::TimedOut { timeout_ms },
+            Some(Trap::OutOfFuel) => Fault::Fuel { max: guard.fuel_max().unwrap_or_default() },
             Some(Trap::StackOverflow) => Fault::Recursion,
             Some(trap) => {
                 let text = trap.to_string();

@@ -84,6 +84,7 @@ impl Instance {
         let mut store = Store::new(program.engine(), host);
         store.limiter(|host| &mut host.guard);
         store.set_epoch_deadline(ticks_of(timeout_ms));
+        refuel(&mut store, u64::MAX);
         let instance = match program.pre.instantiate(&mut store) {
             Ok(instance) => instance,
             Err(error) => return Err(OpenError::Start(Fault::of(&error, &store.data().guard, timeout_ms))),
@@ -113,7 +114,7 @@ impl Instance {
     }
 
     fn init(&mut self, init: &Call, input: &[u8], timeout_ms: u64) -> Result<(), OpenError> {
-        match self.call(init, input, timeout_ms).map_err(OpenError::Init)? {
+        match self.call(init, input, timeout_ms, u64::MAX).map_err(OpenError::Init)? {
             0.. => Ok(()),
             INIT_REFUSED => {
                 let hint = self.answer(usize::MAX).ok().and_then(|answer| decode_hint(answer).ok());
@@ -126,7 +127,7 @@ impl Instance {
     /// Shows records to `look_back`, in the encoding of a transform's input.
     pub(crate) fn look_back(&mut self, input: &[u8], timeout_ms: u64) -> Result<LookedBack, Fault> {
         let Some(look_back) = self.look_back.clone() else { return Ok(LookedBack::All) };
-        match self.call(&look_back, input, timeout_ms)? {
+        match self.call(&look_back, input, timeout_ms, u64::MAX)? {
             0.. => Ok(LookedBack::All),
             LOOK_BACK_REFUSED => {
                 let refusal = decode_refusal(self.answer(usize::MAX)?)
@@ -141,7 +142,8 @@ impl Instance {
     pub(crate) fn transform(&mut self, input: &[u8], timeout_ms: u64) -> Result<(), Fault> {
         self.fresh = false;
         let transform = self.transform.clone();
-        match self.call(&transform, input, timeout_ms)? {
+        let fuel = self.store.data().guard.fuel_max().unwrap_or(u64::MAX);
+        match self.call(&transform, input, timeout_ms, fuel)? {
             // The count it returns is also in the answer, where it is checked.
             0.. => Ok(()),
             code => Err(Fault::Code { code }),
@@ -171,10 +173,17 @@ impl Instance {
         self.memory_bytes() > self.recycle_above_bytes
     }
 
-    /// Hands the input over, which the guest frees, and calls. One deadline covers both.
-    fn call(&mut self, function: &Call, input: &[u8], timeout_ms: u64) -> Result<i32, Fault> {
+    /// Whether the last call came near what it may compute: a larger one would not go well.
+    pub(crate) fn is_fuel_low(&self) -> bool {
+        let max = self.store.data().guard.fuel_max();
+        max.is_some_and(|max| self.store.get_fuel().is_ok_and(|left| left < max / 4 * 3))
+    }
+
+    /// Hands the input over, which the guest frees, and calls. One deadline covers both, as does the fuel.
+    fn call(&mut self, function: &Call, input: &[u8], timeout_ms: u64, fuel: u64) -> Result<i32, Fault> {
         let length = u32::try_from(input.len()).expect("invariant: inputs are bounded by the memory limit");
         self.store.set_epoch_deadline(ticks_of(timeout_ms));
+        refuel(&mut self.store, fuel);
         self.store.data_mut().copied = None;
         let pointer = match self.alloc.call(&mut self.store, length.cast_signed()) {
             Ok(pointer) => pointer,
@@ -189,6 +198,13 @@ impl Instance {
 
     fn fault(&self, error: &wasmtime::Error, timeout_ms: u64) -> Fault {
         Fault::of(error, &self.store.data().guard, timeout_ms)
+    }
+}
+
+/// Code that is metered stands still without fuel, be it limited by it or not: opening and `look_back` are not.
+fn refuel(store: &mut Store<Host>, fuel: u64) {
+    if store.data().guard.fuel_max().is_some() {
+        store.set_fuel(fuel).expect("invariant: what is limited by fuel was compiled to count it");
     }
 }
 

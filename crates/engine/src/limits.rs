@@ -14,6 +14,9 @@ pub struct Limits {
     pub memory_bytes_max: usize,
     /// How long one call may run, in milliseconds of a clock that stands still while the process is stopped.
     pub timeout_ms: u64,
+    /// What one call may compute, in wasmtime's units of fuel, about one an instruction. None: it is not counted, and the
+    /// module runs faster.
+    pub fuel_max: Option<u64>,
     /// Records in one call. 1 for modules that must not share a call between records.
     pub call_records_max: usize,
     /// Bytes of keys and values in one call; a larger record goes alone.
@@ -35,6 +38,7 @@ impl Default for Limits {
         Limits {
             memory_bytes_max: 64 << 20,
             timeout_ms: 1_000,
+            fuel_max: None,
             call_records_max: 1_000,
             input_bytes_max: 1 << 20,
             output_bytes_max: 16 << 20,
@@ -67,7 +71,7 @@ impl Limits {
             self.accumulator_bytes_max,
             self.history_bytes_max,
         ];
-        if self.timeout_ms == 0 || sizes.contains(&0) {
+        if self.timeout_ms == 0 || self.fuel_max == Some(0) || sizes.contains(&0) {
             return Err("a limit is 0");
         }
         if self.input_bytes_max > self.memory_bytes_max || self.accumulator_bytes_max > self.memory_bytes_max
@@ -89,6 +93,7 @@ pub(crate) enum Refused {
 #[derive(Debug)]
 pub(crate) struct StoreGuard {
     memory_bytes_max: usize,
+    fuel_max: Option<u64>,
     refused: Option<Refused>,
 }
 
@@ -98,7 +103,12 @@ struct GrowthRefused;
 
 impl StoreGuard {
     pub(crate) fn new(limits: &Limits) -> Self {
-        StoreGuard { memory_bytes_max: limits.memory_bytes_max, refused: None }
+        StoreGuard { memory_bytes_max: limits.memory_bytes_max, fuel_max: limits.fuel_max, refused: None }
+    }
+
+    /// What a call may compute, where that is counted.
+    pub(crate) fn fuel_max(&self) -> Option<u64> {
+        self.fuel_max
     }
 
     /// Why the store trapped, if this guard made it.

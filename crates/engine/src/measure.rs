@@ -18,7 +18,7 @@ pub struct Measured {
     pub micros_per_record: f64,
     /// The instance's memory when it was opened, in bytes.
     pub opened_bytes: usize,
-    /// The most memory that an instance was seen to have after a call, in bytes.
+    /// The most memory that an instance has had after a call, in bytes.
     pub memory_bytes: usize,
 }
 
@@ -29,8 +29,8 @@ impl ModuleFactory {
     /// Fatal: it cannot be opened, or fails on too many records.
     pub fn measure(&self, batch: &[Message], about: Duration) -> Result<Measured> {
         let mut step = ModuleStep::open(self.program.clone())?;
-        let opened_bytes = step.memory_bytes().unwrap_or_default();
-        let mut seen = Measured { opened_bytes, memory_bytes: opened_bytes, ..Measured::default() };
+        let opened_bytes = bytes(&step);
+        let mut seen = Measured { opened_bytes, ..Measured::default() };
         let began = Instant::now();
         let mut took = Duration::ZERO;
         while seen.records == 0 || began.elapsed() < about {
@@ -44,10 +44,14 @@ impl ModuleFactory {
             took += call.elapsed();
             seen.passed += outcome.passed.len() as u64;
             seen.rejected += outcome.rejected.len() as u64;
-            // None: the instance is replaced before the next call.
-            seen.memory_bytes = seen.memory_bytes.max(step.memory_bytes().unwrap_or_default());
         }
+        seen.memory_bytes = bytes(&step);
         seen.micros_per_record = took.as_secs_f64() * 1e6 / (seen.records.max(1) as f64);
         Ok(seen)
     }
+}
+
+/// The most memory that an instance has had so far.
+fn bytes(step: &ModuleStep) -> usize {
+    usize::try_from(step.usage().memory_bytes).unwrap_or(usize::MAX)
 }

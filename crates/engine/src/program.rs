@@ -63,7 +63,7 @@ impl Program {
             return Err(fatal("has no look_back to show records to".to_owned()));
         }
         let init_input = encode_params(&options.params, options.look_back).map_err(fatal)?;
-        let pre = pre(engine.wasmtime(), module).map_err(|error| {
+        let pre = pre(module).map_err(|error| {
             Error::fatal(who(name), "cannot be linked").with_source(error.into_boxed_dyn_error())
         })?;
         let name: Arc<str> = name.into();
@@ -88,7 +88,7 @@ impl Program {
     }
 
     pub(crate) fn engine(&self) -> &wasmtime::Engine {
-        self.engine.wasmtime()
+        self.pre.module().engine()
     }
 
     pub(crate) fn ticks(&self) -> &Ticks {
@@ -140,8 +140,8 @@ pub(crate) fn who(name: &str) -> String {
 }
 
 /// Links exactly what the module imports; that all of it is known was checked before.
-fn pre(engine: &wasmtime::Engine, module: &Module) -> wasmtime::Result<InstancePre<Host>> {
-    let mut linker: Linker<Host> = Linker::new(engine);
+fn pre(module: &Module) -> wasmtime::Result<InstancePre<Host>> {
+    let mut linker: Linker<Host> = Linker::new(module.engine());
     // A module may import the same name twice.
     linker.allow_shadowing(true);
     for import in module.imports() {

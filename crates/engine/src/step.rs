@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millrace_core::{Error, LookBack, Message, Outcome, Rejected, Result, Step};
+use millrace_core::{Error, LookBack, Message, Outcome, Rejected, Result, Step, StepUsage};
 
 use crate::{
     abi::Kind,
@@ -26,6 +26,7 @@ pub(crate) struct ModuleStep {
     accumulator: Vec<u8>,
     pace: Pace,
     buffers: Buffers,
+    usage: StepUsage,
 }
 
 /// A call, and what the plan needs to know of it.
@@ -33,24 +34,23 @@ struct Attempt {
     result: Result<Answered, Fault>,
     fresh: bool,
     ticks: u64,
+    /// It came near its fuel.
+    fuel_low: bool,
 }
 
 impl ModuleStep {
     pub(crate) fn open(program: Arc<Program>) -> Result<Self> {
         let limits = &program.limits;
+        let instance = program.open()?;
         Ok(ModuleStep {
-            instance: Some(program.open()?),
+            usage: StepUsage { memory_bytes: instance.memory_bytes() as u64, recycles: 0 },
+            instance: Some(instance),
             history: program.look_back.map(|look_back| History::new(look_back, limits.history_bytes_max)),
             accumulator: Vec::new(),
             pace: Pace::new(limits.timeout_ms, limits.call_records_max),
             buffers: Buffers::default(),
             program,
         })
-    }
-
-    /// The memory of its instance; none when the next call opens another.
-    pub(crate) fn memory_bytes(&self) -> Option<usize> {
-        self.instance.as_ref().map(Instance::memory_bytes)
     }
 
     /// An instance as it is at the start: initialised, and shown the history.
@@ -84,8 +84,11 @@ impl ModuleStep {
             &mut Effects { passed, accumulator: &mut self.accumulator },
         );
         let ticks = self.program.ticks().now() - start;
+        let fuel_low = instance.is_fuel_low();
+        self.usage.memory_bytes = self.usage.memory_bytes.max(instance.memory_bytes() as u64);
         match &result {
             Ok(_) if instance.has_outgrown() => {
+                self.usage.recycles += 1;
                 tracing::debug!(
                     module = %self.program.name,
                     memory_bytes = instance.memory_bytes(),
@@ -94,10 +97,11 @@ impl ModuleStep {
             }
             Ok(_) => self.instance = Some(instance),
             Err(fault) => {
+                self.usage.recycles += 1;
                 tracing::debug!(module = %self.program.name, %fault, records = messages.len(), "call failed");
             }
         }
-        Ok(Attempt { result, fresh, ticks })
+        Ok(Attempt { result, fresh, ticks, fuel_low })
     }
 
     fn remember(&mut self, messages: &[Message]) {
@@ -106,8 +110,8 @@ impl ModuleStep {
         }
     }
 
-    fn rejection(&self, message: &Message, why: String) -> Rejected {
-        Rejected { origin: message.origin.clone(), error: Error::reject(self.program.who(), why) }
+    fn rejection(&self, message: &Message, why: String, refused: bool) -> Rejected {
+        Rejected { origin: message.origin.clone(), error: Error::reject(self.program.who(), why), refused }
     }
 
     /// Does what [`Plan::next`] asks for once.
@@ -117,7 +121,7 @@ impl ModuleStep {
         let messages = &messages[..frame.len];
         if frame.len == 1 && messages[0].size_bytes() > limits.memory_bytes_max {
             let why = format!("a record of {} bytes does not fit its memory", messages[0].value.len());
-            outcome.rejected.push(self.rejection(&messages[0], why));
+            outcome.rejected.push(self.rejection(&messages[0], why, false));
             plan.rejected();
             return Ok(());
         }
@@ -125,7 +129,8 @@ impl ModuleStep {
         match attempt.result {
             Ok(answered) => match answered.refused {
                 None => {
-                    let strained = answered.bytes > limits.output_bytes_max / 4
+                    let strained = attempt.fuel_low
+                        || answered.bytes > limits.output_bytes_max / 4
                         || answered.records > limits.output_records_max / 4;
                     plan.passed(&mut self.pace, frame.len, attempt.ticks, strained);
                     self.remember(messages);
@@ -133,7 +138,7 @@ impl ModuleStep {
                 Some((index, hint)) => {
                     plan.refused(&mut self.pace, index);
                     self.remember(&messages[..index]);
-                    outcome.rejected.push(self.rejection(&messages[index], hint));
+                    outcome.rejected.push(self.rejection(&messages[index], hint, true));
                 }
             },
             Err(fault) => {
@@ -146,7 +151,7 @@ impl ModuleStep {
                 match plan.failed(&mut self.pace, failure) {
                     Verdict::Narrow => {}
                     Verdict::Reject => {
-                        outcome.rejected.push(self.rejection(&messages[0], fault.to_string()));
+                        outcome.rejected.push(self.rejection(&messages[0], fault.to_string(), false));
                     }
                     Verdict::GiveUp => {
                         let why = format!("fails on too many records and too slowly, last: {fault}");
@@ -175,6 +180,10 @@ impl Step for ModuleStep {
 
     fn snapshot(&self) -> Option<Bytes> {
         (self.program.info.kind == Kind::Aggregate).then(|| Bytes::copy_from_slice(&self.accumulator))
+    }
+
+    fn usage(&self) -> StepUsage {
+        self.usage
     }
 
     fn restore(&mut self, state: Bytes) -> Result<()> {

@@ -1,12 +1,14 @@
 //! The way of a batch through the stages of its pipeline, within one worker.
 
+mod apply;
+mod meters;
 mod turns;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use futures::future::try_join_all;
-use millrace_core::{Encoded, Error, Lease, Message, Ordinals, Origin, States, Step, off_the_reactor};
-use tokio::time::{Duration, Instant, sleep};
+use millrace_core::{Encoded, Error, Lease, Message, Ordinals, Origin, States, Step};
+use tokio::time::{Duration, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -20,12 +22,13 @@ use crate::{
     metrics::Metrics,
     pipeline::{Limits, ModuleAbout, Pipeline, StepPart},
     portions::Portions,
+    quarantine::Watch,
     steering::{HeldBy, Pause},
     trial::Tried,
     versions::Version,
 };
 
-use self::turns::Turns;
+use self::{meters::Meters, turns::Turns};
 
 /// How often a worker without a valid lease looks again.
 const LEASE_POLL: Duration = Duration::from_millis(50);
@@ -62,16 +65,23 @@ pub(crate) struct Flow {
 }
 
 enum Stage {
-    Step {
-        id: Arc<str>,
-        about: ModuleAbout,
-        trial: Option<Arc<Tried>>,
-        step: Box<dyn Step>,
-        portions: Portions,
-        /// None: its module never changes.
-        turns: Option<Turns>,
-    },
+    Step(Box<StepState>),
     Lookup(Box<LookupState>),
+}
+
+/// A step, and what a worker knows of it.
+struct StepState {
+    id: Arc<str>,
+    about: ModuleAbout,
+    /// What is tried beside it.
+    trial: Option<Arc<Tried>>,
+    step: Box<dyn Step>,
+    portions: Portions,
+    meters: Meters,
+    /// None: nobody counts what it fails on.
+    watch: Option<Watch>,
+    /// None: its module never changes.
+    turns: Option<Turns>,
 }
 
 impl Context {
@@ -144,7 +154,7 @@ impl Flow {
         let mut flow = Self::empty(context);
         for part in &flow.context.pipeline.clone().steps {
             let stage = match part {
-                StepPart::Module { id, versions } => flow.stage(id, &versions.wanted(), None)?,
+                StepPart::Module { id, versions, .. } => flow.stage(id, &versions.wanted(), None, None)?,
                 StepPart::Lookup(step) => Stage::Lookup(Box::new(LookupState::new(step.clone()))),
             };
             flow.stages.push(stage);
@@ -157,9 +167,9 @@ impl Flow {
         let mut flow = Self::empty(context);
         for part in &flow.context.pipeline.clone().steps {
             let stage = match part {
-                StepPart::Module { id, versions } => {
+                StepPart::Module { id, versions, quarantine } => {
                     let (version, turns) = Turns::take_up(&flow.context, id, versions, start).await?;
-                    flow.stage(id, &version, turns).map_err(Halt::Fatal)?
+                    flow.stage(id, &version, turns, quarantine.map(Watch::new)).map_err(Halt::Fatal)?
                 }
                 StepPart::Lookup(step) => Stage::Lookup(Box::new(LookupState::new(step.clone()))),
             };
@@ -174,16 +184,24 @@ impl Flow {
         Flow { context, stages, failures: Failures::default(), ordinals }
     }
 
-    fn stage(&self, id: &Arc<str>, version: &Version, turns: Option<Turns>) -> Result<Stage, Error> {
+    fn stage(
+        &self,
+        id: &Arc<str>,
+        version: &Version,
+        turns: Option<Turns>,
+        watch: Option<Watch>,
+    ) -> Result<Stage, Error> {
         let step = version.factory.open(&self.context.step_context())?;
         let (id, about, trial) = (id.clone(), version.about.clone(), version.trial.clone());
-        Ok(Stage::Step { id, about, trial, step, portions: Portions::default(), turns })
+        let meters = Meters::of(&self.context, &id, &about);
+        let portions = Portions::default();
+        Ok(Stage::Step(Box::new(StepState { id, about, trial, step, portions, meters, watch, turns })))
     }
 
     /// The steps, for handing them their history.
     pub(crate) fn steps(&mut self) -> impl Iterator<Item = &mut Box<dyn Step>> {
         self.stages.iter_mut().filter_map(|stage| match stage {
-            Stage::Step { step, .. } => Some(step),
+            Stage::Step(state) => Some(&mut state.step),
             Stage::Lookup(_) => None,
         })
     }
@@ -191,7 +209,7 @@ impl Flow {
     /// The states of steps that are not as in `known`.
     pub(crate) fn changed_states(&self, known: &States) -> States {
         let states = self.stages.iter().filter_map(|stage| match stage {
-            Stage::Step { id, step, .. } => Some((id.clone(), step.snapshot()?)),
+            Stage::Step(state) => Some((state.id.clone(), state.step.snapshot()?)),
             Stage::Lookup(_) => None,
         });
         // What was never stored is empty.
@@ -201,10 +219,10 @@ impl Flow {
     /// Gives the steps the states they had.
     pub(crate) fn restore(&mut self, states: &States) -> Result<(), Error> {
         for stage in &mut self.stages {
-            if let Stage::Step { id, step, .. } = stage
-                && let Some(state) = states.get(id)
+            if let Stage::Step(stage) = stage
+                && let Some(state) = states.get(&stage.id)
             {
-                step.restore(state.clone())?;
+                stage.step.restore(state.clone())?;
             }
         }
         Ok(())
@@ -225,10 +243,10 @@ impl Flow {
                 let portion = match self.stages.get(index) {
                     None => return self.deliver(messages).await,
                     Some(Stage::Lookup(_)) => return lookup::run(self, index, messages).await,
-                    Some(Stage::Step { portions, .. }) => portions.messages_max().min(messages.len()),
+                    Some(Stage::Step(state)) => state.portions.messages_max().min(messages.len()),
                 };
                 let rest = messages.split_off(portion);
-                let passed = self.apply(index, messages)?;
+                let passed = self.apply(index, messages).await?;
                 if rest.is_empty() {
                     (index, messages) = (index + 1, passed);
                 } else {
@@ -262,31 +280,16 @@ impl Flow {
     pub(crate) fn lookup(&mut self, at: usize) -> &mut LookupState {
         match &mut self.stages[at] {
             Stage::Lookup(state) => state,
-            Stage::Step { .. } => unreachable!("invariant: a lookup runs at its own stage"),
+            Stage::Step(_) => unreachable!("invariant: a lookup runs at its own stage"),
         }
     }
 
-    fn apply(&mut self, index: usize, messages: Vec<Message>) -> Result<Vec<Message>, Halt> {
-        let Stage::Step { id, about, trial, step, portions, .. } = &mut self.stages[index] else {
-            unreachable!("invariant: only steps are applied");
-        };
-        let (id, about, trial) = (id.clone(), about.clone(), trial.clone());
-        let (started, given) = (Instant::now(), messages.len());
-        let outcome = off_the_reactor(|| step.apply(messages)).map_err(Halt::Fatal)?;
-        let made_bytes = outcome.passed.iter().map(Message::size_bytes).sum();
-        portions.learn(given, made_bytes, self.context.pipeline.limits.output_bytes_max);
-        let labels = [&*self.context.pipeline.name, &*id];
-        self.context.metrics.step_seconds.with_label_values(&labels).observe(started.elapsed().as_secs_f64());
-        if let Some(trial) = &trial {
-            trial.count(&self.context.metrics, labels[0], labels[1]);
+    /// The step at a stage.
+    fn step(&mut self, at: usize) -> &mut StepState {
+        match &mut self.stages[at] {
+            Stage::Step(state) => state,
+            Stage::Lookup(_) => unreachable!("invariant: a step is applied at its own stage"),
         }
-        let partition = self.context.partition;
-        for rejected in outcome.rejected {
-            let canary = trial.as_ref().filter(|trial| trial.took(partition, &rejected.origin));
-            let about = canary.map_or(&about, |canary| &canary.about);
-            self.reject(rejected.origin, Place::Step(id.clone()), &rejected.error, Some(about));
-        }
-        Ok(outcome.passed)
     }
 
     async fn deliver(&mut self, mut messages: Vec<Message>) -> Result<(), Halt> {

@@ -27,6 +27,7 @@ mod metrics;
 mod partitions;
 mod pipeline;
 mod portions;
+mod quarantine;
 mod rehearse;
 mod steering;
 mod topic_sink;
@@ -51,6 +52,7 @@ pub use letters::{
 pub use lookup::{Guard, LookupKind, LookupStep};
 pub use metrics::Metrics;
 pub use pipeline::{Limits, ModuleAbout, OnGap, Pipeline, SinkPart, StepPart};
+pub use quarantine::{Quarantine, Then};
 pub use rehearse::{Rehearsal, rehearse};
 pub use steering::{Gate, HeldBy, Pause, Steering};
 pub use topic_sink::TopicSink;

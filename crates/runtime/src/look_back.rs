@@ -5,7 +5,7 @@ use tokio::time::timeout;
 
 use crate::{
     decode::Decoded,
-    flow::{Flow, Halt},
+    flow::{Context, Flow, Halt},
     worker::Worker,
 };
 
@@ -23,9 +23,11 @@ struct Stretch {
 impl Worker {
     /// Reads the history before `start` that the steps ask for, and hands it to them.
     pub(crate) async fn prime(&self, flow: &mut Flow, start: i64) -> Result<(), Halt> {
-        self.prime_steps(flow.steps().collect(), start).await
+        self.context.prime_steps(flow.steps().collect(), start).await
     }
+}
 
+impl Context {
     /// As [`Worker::prime`], for these steps.
     pub(crate) async fn prime_steps(
         &self,
@@ -35,7 +37,7 @@ impl Worker {
         let wanted = steps.iter().filter_map(|step| step.look_back()).map(|back| back.records_max).max();
         let Some(wanted) = wanted else { return Ok(()) };
         let history = self.history(wanted, start).await?;
-        let now_ms = self.context.clock.now_ms();
+        let now_ms = self.clock.now_ms();
         for step in &mut steps {
             let Some(back) = step.look_back() else { continue };
             let oldest_ms = back.age_max.map_or(i64::MIN, |age| now_ms - age.as_millis() as i64);
@@ -65,14 +67,14 @@ impl Worker {
         if from >= to {
             return Ok(stretch);
         }
-        let pipeline = &self.context.pipeline;
+        let pipeline = &self.pipeline;
         let subscription = Subscription {
             group: None,
-            partitions: Some(vec![self.topic_partition.partition]),
+            partitions: Some(vec![self.partition]),
             start: Start::Offset(from),
             ..pipeline.subscription.clone()
         };
-        let mut attempts = self.context.broker_attempts(&PLACE);
+        let mut attempts = self.broker_attempts(&PLACE);
         let subscribed = attempts.call(None, || pipeline.broker.subscribe(subscription.clone())).await?;
         let mut source = subscribed.map_err(Halt::Fatal)?;
         loop {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use prometheus::{
-    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    CounterVec, Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::trial::TrialCounters;
@@ -26,8 +27,21 @@ pub struct Metrics {
     pub(crate) version_turns: IntCounterVec,
     pub(crate) trials: TrialCounters,
     pub(crate) step_seconds: HistogramVec,
+    pub(crate) modules: ModuleMetrics,
     pub(crate) sink_seconds: HistogramVec,
     pub(crate) end_to_end_seconds: HistogramVec,
+}
+
+/// What is counted of the steps that are modules, by pipeline, step and version.
+#[derive(Clone)]
+pub(crate) struct ModuleMetrics {
+    pub(crate) records_in: IntCounterVec,
+    pub(crate) records_out: IntCounterVec,
+    pub(crate) rejected: IntCounterVec,
+    pub(crate) seconds: CounterVec,
+    pub(crate) memory_bytes: IntGaugeVec,
+    pub(crate) recycles: IntCounterVec,
+    pub(crate) quarantines: IntCounterVec,
 }
 
 /// From half a millisecond to half a minute, in steps of about two.
@@ -98,6 +112,7 @@ impl Metrics {
                 "time of a step per batch",
                 &["pipeline", "step"],
             ),
+            modules: ModuleMetrics::new(&registry),
             sink_seconds: histogram("millrace_sink_seconds", "time of a send", &["pipeline", "sink"]),
             end_to_end_seconds: histogram(
                 "millrace_end_to_end_seconds",
@@ -193,6 +208,31 @@ impl Metrics {
             .iter()
             .find(|b| b.cumulative_count() as f64 >= wanted)
             .map(prometheus::proto::Bucket::upper_bound)
+    }
+}
+
+impl ModuleMetrics {
+    fn new(registry: &Registry) -> Self {
+        const LABELS: [&str; 3] = ["pipeline", "step", "module"];
+        let counter =
+            |name: &str, help: &str| register(registry, IntCounterVec::new(Opts::new(name, help), &LABELS));
+        let seconds = Opts::new("millrace_module_seconds_total", "time that a module ran");
+        let memory = Opts::new("millrace_module_memory_bytes", "the most memory that an instance has had");
+        ModuleMetrics {
+            records_in: counter("millrace_module_records_in_total", "records a module was given"),
+            records_out: counter("millrace_module_records_out_total", "records a module made"),
+            rejected: counter("millrace_module_rejected_total", "records a module refused or failed on"),
+            seconds: register(registry, CounterVec::new(seconds, &LABELS)),
+            memory_bytes: register(registry, IntGaugeVec::new(memory, &LABELS)),
+            recycles: counter(
+                "millrace_module_recycles_total",
+                "instances that were replaced, since they had failed or grown",
+            ),
+            quarantines: counter(
+                "millrace_module_quarantines_total",
+                "how often a module failed on as many records in a row as its step allows",
+            ),
+        }
     }
 }
 

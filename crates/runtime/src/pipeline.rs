@@ -11,6 +11,7 @@ use crate::{
     dead_letter::DeadLetterQueue,
     decode::Decode,
     lookup::LookupStep,
+    quarantine::Quarantine,
     steering::Steering,
     versions::{Version, VersionLog, Versions},
 };
@@ -76,6 +77,8 @@ pub enum StepPart {
         id: Arc<str>,
         /// Which module, now and earlier.
         versions: Versions,
+        /// What is done when it fails again and again; none: nothing but what each record asks for.
+        quarantine: Option<Quarantine>,
     },
     /// Reads a store.
     Lookup(Arc<LookupStep>),
@@ -84,7 +87,8 @@ pub enum StepPart {
 impl StepPart {
     /// A module that never changes.
     pub fn fixed(id: Arc<str>, factory: Arc<dyn StepFactory>, about: ModuleAbout) -> Self {
-        StepPart::Module { id, versions: Versions::fixed(Version { factory, about, trial: None }) }
+        let versions = Versions::fixed(Version { factory, about, trial: None });
+        StepPart::Module { id, versions, quarantine: None }
     }
 }
 

@@ -15,21 +15,26 @@ pub enum HeldBy {
     DeadLetters,
     /// A call was tried again for as long as the pipeline's retry budget allows.
     RetryBudget,
+    /// A module failed on more records in a row than its step allows.
+    Quarantine,
 }
 
 impl HeldBy {
+    const ALL: [HeldBy; 4] = [HeldBy::Operator, HeldBy::DeadLetters, HeldBy::RetryBudget, HeldBy::Quarantine];
+
     /// The name in `status`, in metrics and in the control topic.
     pub fn name(self) -> &'static str {
         match self {
             HeldBy::Operator => "operator",
             HeldBy::DeadLetters => "dead-letters",
             HeldBy::RetryBudget => "retry-budget",
+            HeldBy::Quarantine => "quarantine",
         }
     }
 
     /// The one of that name.
     pub fn named(name: &str) -> Option<Self> {
-        [HeldBy::Operator, HeldBy::DeadLetters, HeldBy::RetryBudget].into_iter().find(|by| by.name() == name)
+        Self::ALL.into_iter().find(|by| by.name() == name)
     }
 }
 
@@ -189,7 +194,7 @@ mod tests {
 
     #[test]
     fn names_lead_back() {
-        for by in [HeldBy::Operator, HeldBy::DeadLetters, HeldBy::RetryBudget] {
+        for by in HeldBy::ALL {
             assert_eq!(HeldBy::named(by.name()), Some(by));
         }
         assert_eq!(HeldBy::named("nobody"), None);

@@ -1,6 +1,9 @@
 //! The versions of a step's module: the one that is wanted, and where on each partition each of them began.
 
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, Weak},
+};
 
 use async_trait::async_trait;
 use millrace_core::{Result, StepFactory};
@@ -29,10 +32,12 @@ pub struct WeakVersions(Weak<Shared>);
 struct Shared {
     wanted: Mutex<Arc<Version>>,
     refused: Mutex<Option<Refused>>,
+    /// Digests of those that failed and were replaced by the one before.
+    quarantined: Mutex<BTreeSet<Arc<str>>>,
     source: Option<Arc<dyn VersionSource>>,
 }
 
-/// A version that could not be taken up: the one before goes on.
+/// A version that could not be taken up, or failed again and again: another one runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// Which.
@@ -108,8 +113,9 @@ impl Versions {
     }
 
     fn new(version: Version, source: Option<Arc<dyn VersionSource>>) -> Self {
-        let (wanted, refused) = (Mutex::new(Arc::new(version)), Mutex::default());
-        Versions(Arc::new(Shared { wanted, refused, source }))
+        let (wanted, refused, quarantined) =
+            (Mutex::new(Arc::new(version)), Mutex::default(), Mutex::default());
+        Versions(Arc::new(Shared { wanted, refused, quarantined, source }))
     }
 
     /// The one to run now.
@@ -120,7 +126,24 @@ impl Versions {
     /// From now on another one is wanted: each worker takes it up before its next batch.
     pub fn offer(&self, version: Version) {
         *lock(&self.0.refused) = None;
+        lock(&self.0.quarantined).remove(&version.about.digest);
         *lock(&self.0.wanted) = Arc::new(version);
+    }
+
+    /// A version fails again and again: another one takes over, for all workers where it was the wanted one.
+    pub(crate) fn fall_back(&self, failing: &ModuleAbout, to: Arc<Version>, reason: String) {
+        lock(&self.0.quarantined).insert(failing.digest.clone());
+        let mut wanted = lock(&self.0.wanted);
+        if wanted.about.digest == failing.digest {
+            *wanted = to;
+            drop(wanted);
+            self.refuse(failing.clone(), reason);
+        }
+    }
+
+    /// Whether a version was found to fail again and again, and nobody wants it anew.
+    pub fn is_quarantined(&self, digest: &str) -> bool {
+        lock(&self.0.quarantined).contains(digest)
     }
 
     /// Notes that a version cannot be taken up.
@@ -128,9 +151,10 @@ impl Versions {
         *lock(&self.0.refused) = Some(Refused { about, reason });
     }
 
-    /// The wanted one is the newest again: another one that was refused is no matter any more.
+    /// The wanted one is the newest again: others that were refused are no matter any more.
     pub fn settle(&self) {
         let wanted = self.wanted();
+        lock(&self.0.quarantined).clear();
         let mut refused = lock(&self.0.refused);
         if refused.as_ref().is_some_and(|refused| refused.about.digest != wanted.about.digest) {
             *refused = None;

@@ -5,6 +5,8 @@
 mod fleet;
 #[path = "pipeline/portions.rs"]
 mod portions;
+#[path = "pipeline/quarantine.rs"]
+mod quarantine;
 #[path = "pipeline/sinks.rs"]
 mod sinks;
 #[path = "pipeline/trials.rs"]
@@ -140,7 +142,7 @@ impl Step for Picky {
             let text = String::from_utf8_lossy(&message.value).into_owned();
             if text.contains("poison") {
                 let error = Error::reject("picky", "poison");
-                outcome.rejected.push(Rejected { origin: message.origin.clone(), error });
+                outcome.rejected.push(Rejected { origin: message.origin.clone(), error, refused: true });
             } else if !text.contains("drop") {
                 outcome.passed.push(message);
             }

@@ -35,7 +35,7 @@ impl Step for Sum {
                 }
                 Err(_) => {
                     let error = Error::reject("sum", "no number");
-                    outcome.rejected.push(Rejected { origin: message.origin, error });
+                    outcome.rejected.push(Rejected { origin: message.origin, error, refused: true });
                 }
             }
         }

@@ -111,7 +111,7 @@ fn details(pipeline: &PipelineLook, now_ms: i64) -> Vec<String> {
     }
     let refused: BTreeSet<_> = pipeline.workers.iter().flat_map(|worker| &worker.refused).collect();
     for (step, reason) in refused {
-        details.push(format!("step {step} stays with its version, since it cannot take up {reason}"));
+        details.push(format!("step {step} runs another version than {reason}"));
     }
     details.extend(TrialLook::all(&pipeline.workers).iter().map(TrialLook::line));
     for (sink, lag) in &pipeline.lanes {

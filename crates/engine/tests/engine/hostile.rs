@@ -70,6 +70,26 @@ fn recurses() {
 }
 
 #[test]
+fn burns_fuel() {
+    let options = |fuel_max| {
+        let limits = Limits { fuel_max, timeout_ms: 10_000, ..tight().limits };
+        ModuleOptions { limits, ..tight() }
+    };
+    hurts_only_its_own_record(
+        &sinner("filter", LOOPS),
+        &options(Some(100_000)),
+        "used more fuel than 100000",
+    );
+    // What twenty records need together is more than a call may use: they go in smaller calls.
+    let values: Vec<String> = (0..20).map(|n| format!("{n:0100}")).collect();
+    let values: Vec<_> = values.iter().map(String::as_str).collect();
+    let looks = "(drop (call $marked (local.get $raw) (local.get $len))) (call $pass";
+    let wat = passes("filter", "").replace("(call $pass", looks);
+    let result = run(&wat, &options(Some(10_000)), &values);
+    assert_eq!((result.passed.len(), result.rejected), (20, Vec::new()));
+}
+
+#[test]
 fn eats_memory() {
     let eats = "(loop $l (drop (memory.grow (i32.const 16))) (br $l)) (unreachable)";
     hurts_only_its_own_record(&sinner("filter", eats), &tight(), "memory limit of 8 MiB reached");

@@ -8,7 +8,7 @@ use millrace_core::{LookBack, StepContext, StepFactory};
 use millrace_engine::{EngineOptions, Kind, Limits, ModuleOptions, SmartEngine};
 
 use crate::{
-    sins::passes,
+    sins::{passes, sinner},
     support::{apply, batch, engine, open, refused, tight},
 };
 
@@ -164,6 +164,37 @@ fn a_compiled_module_is_read_back_from_the_cache() {
         file.metadata().unwrap().modified().unwrap()
     };
     assert_eq!(run(), run(), "the second did not write it again");
+}
+
+#[test]
+fn metered_code_is_kept_apart() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("cache");
+    let options = EngineOptions { cache_dir: Some(dir.clone()), ..EngineOptions::default() };
+    let engine = SmartEngine::new(options).unwrap();
+    let wasm = wat::parse_str(passes("filter", "")).unwrap();
+    for (fuel_max, files) in [(None, 1), (Some(1_000_000), 2), (None, 2), (Some(2_000_000), 2)] {
+        let options = ModuleOptions { limits: Limits { fuel_max, ..tight().limits }, ..tight() };
+        let factory = engine.load("m", &wasm, &options).unwrap();
+        assert_eq!(apply(&mut *open(&factory), batch(&["a"])).passed.len(), 1);
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), files);
+    }
+}
+
+#[test]
+fn a_step_says_what_it_has_used() {
+    let grows = sinner("filter", "(memory.grow (i32.const 16)) (unreachable)");
+    let factory = crate::support::load(&grows, &tight());
+    let mut step = open(&factory);
+    let opened = step.usage();
+    assert_eq!((opened.memory_bytes, opened.recycles), (2 << 16, 0));
+    assert_eq!(apply(&mut *step, batch(&["a", "b"])).passed.len(), 2);
+    assert_eq!(step.usage().recycles, 0);
+    assert_eq!(apply(&mut *step, batch(&["!"])).rejected.len(), 1);
+    let used = step.usage();
+    assert!(used.memory_bytes >= 18 << 16 && used.recycles >= 1, "{used:?}");
+    assert_eq!(apply(&mut *step, batch(&["a"])).passed.len(), 1);
+    assert_eq!(step.usage(), used, "the most stays the most");
 }
 
 #[test]

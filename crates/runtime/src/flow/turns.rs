@@ -1,4 +1,5 @@
-//! How a worker's steps go from one version of their module to another: between two batches, and never within one.
+//! How a worker's steps go from one version of their module to another: between two batches, or between two portions
+//! of one where a version fails again and again.
 //!
 //! Where a version begins is remembered before its first output. So a partition that is taken up again, here or
 //! elsewhere, has each record processed by the version that it was for, be it a second time.
@@ -7,9 +8,10 @@ use std::sync::Arc;
 
 use millrace_core::{Batch, Error, Result, Step, StepContext};
 
-use super::{Context, Flow, Halt, Stage};
+use super::{Context, Flow, Halt, Stage, StepState, meters::Meters};
 use crate::{
     health::LastError,
+    pipeline::ModuleAbout,
     portions::Portions,
     versions::{Begun, History, StepPlace, Version, VersionLog, VersionSource, Versions},
     worker::Worker,
@@ -103,11 +105,46 @@ impl Turns {
             return Ok(());
         }
         begun.retain(|begun| begun.offset < offset);
-        begun.push(Begun { offset, digest: digest.clone() });
+        if begun.last().is_none_or(|last| last.digest != *digest) {
+            begun.push(Begun { offset, digest: digest.clone() });
+        }
         begun.drain(..begun.len().saturating_sub(BEGUN_MAX));
         let Some(log) = &self.log else { return Ok(()) };
         let mut attempts = context.broker_attempts(&PLACE);
         attempts.call(None, || log.remember(&self.place, &self.history)).await?.map_err(Halt::Fatal)
+    }
+
+    /// The version that takes over from one that fails again and again: the one before it here, or what all others want.
+    /// Loaded, if there is one.
+    pub(super) async fn instead_of(
+        &mut self,
+        context: &Context,
+        failing: &ModuleAbout,
+    ) -> Result<Option<Arc<Version>>, Halt> {
+        let (wanted, begun) = (self.versions.wanted(), &self.history.begun);
+        let running = begun.iter().rposition(|begun| begun.digest == failing.digest).unwrap_or(begun.len());
+        let mut earlier = begun[..running].iter().rev().map(|begun| begun.digest.clone());
+        let is_fit = |digest: &Arc<str>| *digest != failing.digest && !self.versions.is_quarantined(digest);
+        if let Some(before) = earlier.find(is_fit)
+            && let Some(version) = self.earlier(context, &before).await?
+            && version.factory.keeps_state() == wanted.factory.keeps_state()
+        {
+            return Ok(Some(version));
+        }
+        Ok(self.news(failing))
+    }
+
+    /// The version that is wanted, if that is another one by now.
+    pub(super) fn news(&self, running: &ModuleAbout) -> Option<Arc<Version>> {
+        let (wanted, refused) = (self.versions.wanted(), self.versions.refused());
+        let is_refused = refused.is_some_and(|refused| refused.about.digest == wanted.about.digest);
+        let is_news = wanted.about.digest != running.digest && !is_refused;
+        (is_news && !self.versions.is_quarantined(&wanted.about.digest)).then_some(wanted)
+    }
+
+    /// Notes that a version fails again and again, for all who run it.
+    pub(super) fn quarantine(&self, failing: &ModuleAbout, to: &Arc<Version>, reason: String) {
+        self.versions.fall_back(failing, to.clone(), reason);
     }
 
     /// Notes that a version cannot be taken up, once.
@@ -144,15 +181,14 @@ impl Worker {
     /// Makes one step run the version that an offset is for. Gives the offset where its next one begins.
     async fn turn_step(&self, flow: &mut Flow, index: usize, first: i64) -> Result<i64, Halt> {
         let context = &self.context;
-        let Stage::Step { about, turns: Some(turns), .. } = &mut flow.stages[index] else {
-            return Ok(i64::MAX);
-        };
+        let Stage::Step(state) = &mut flow.stages[index] else { return Ok(i64::MAX) };
+        let StepState { about, turns: Some(turns), .. } = &mut **state else { return Ok(i64::MAX) };
         if let Some(Due { digest, until: Some(until) }) = turns.recorded(first) {
             if about.digest != digest
                 && let Some(version) = turns.earlier(context, &digest).await?
             {
                 let mut step = flow.open_turned(index, &version).map_err(Halt::Fatal)?;
-                self.prime_steps(vec![&mut step], first).await?;
+                context.prime_steps(vec![&mut step], first).await?;
                 flow.take(index, &version, step);
             }
             return Ok(until);
@@ -164,12 +200,8 @@ impl Worker {
             return Ok(i64::MAX);
         }
         match flow.open_turned(index, &wanted) {
-            Ok(mut step) => {
-                self.prime_steps(vec![&mut step], first).await?;
-                flow.turns(index).remember(context, first, &wanted.about.digest).await?;
-                flow.take(index, &wanted, step);
-                let labels = [&*context.pipeline.name, flow.id(index)];
-                context.metrics.version_turns.with_label_values(&labels).inc();
+            Ok(step) => {
+                flow.turn_to(index, &wanted, step, first).await?;
             }
             Err(error) => flow.turns(index).refuse(context, &wanted, &error),
         }
@@ -181,46 +213,54 @@ impl Flow {
     /// A version of a step, with what the one before carries from batch to batch.
     fn open_turned(&self, index: usize, version: &Version) -> Result<Box<dyn Step>> {
         let mut step = version.factory.open(&self.context.step_context())?;
-        if let Stage::Step { step: before, .. } = &self.stages[index]
-            && let Some(state) = before.snapshot()
+        if let Stage::Step(before) = &self.stages[index]
+            && let Some(state) = before.step.snapshot()
         {
             step.restore(state)?;
         }
         Ok(step)
     }
 
-    fn turns(&mut self, index: usize) -> &mut Turns {
-        match &mut self.stages[index] {
-            Stage::Step { turns: Some(turns), .. } => turns,
-            Stage::Step { .. } | Stage::Lookup(_) => {
-                unreachable!("invariant: only steps that turn are asked")
-            }
-        }
+    /// Primes an opened version and has it go on from an offset.
+    pub(super) async fn turn_to(
+        &mut self,
+        index: usize,
+        version: &Arc<Version>,
+        mut step: Box<dyn Step>,
+        first: i64,
+    ) -> Result<(), Halt> {
+        let context = self.context.clone();
+        context.prime_steps(vec![&mut step], first).await?;
+        self.turns(index).remember(&context, first, &version.about.digest).await?;
+        self.take(index, version, step);
+        let labels = [&*context.pipeline.name, &*self.step(index).id];
+        context.metrics.version_turns.with_label_values(&labels).inc();
+        Ok(())
     }
 
-    fn id(&self, index: usize) -> &str {
-        match &self.stages[index] {
-            Stage::Step { id, .. } => id,
-            Stage::Lookup(_) => unreachable!("invariant: only steps that turn are asked"),
-        }
+    pub(super) fn turns(&mut self, index: usize) -> &mut Turns {
+        let turns = &mut self.step(index).turns;
+        turns.as_mut().expect("invariant: only steps that turn are asked")
     }
 
     fn take(&mut self, index: usize, version: &Version, opened: Box<dyn Step>) {
-        if let Stage::Step { id, about, trial, step, portions, turns: Some(turns) } = &mut self.stages[index]
-        {
-            let StepPlace { lane, partition, .. } = &turns.place;
-            tracing::info!(
-                pipeline = &**lane,
-                step = &**id,
-                partition,
-                module = &*version.about.module,
-                digest = &*version.about.digest,
-                "takes up a version"
-            );
-            *about = version.about.clone();
-            *trial = version.trial.clone();
-            *step = opened;
-            *portions = Portions::default();
+        let context = self.context.clone();
+        let StepState { id, about, trial, step, portions, meters, watch, .. } = self.step(index);
+        tracing::info!(
+            pipeline = &*context.pipeline.name,
+            step = &**id,
+            partition = context.partition,
+            module = &*version.about.module,
+            digest = &*version.about.digest,
+            "takes up a version"
+        );
+        *about = version.about.clone();
+        *trial = version.trial.clone();
+        *step = opened;
+        *portions = Portions::default();
+        *meters = Meters::of(&context, id, about);
+        if let Some(watch) = watch {
+            watch.begin_again();
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millrace_core::{LookBack, Message, Origin, Outcome, Result, Step, StepContext, StepFactory};
+use millrace_core::{LookBack, Message, Origin, Outcome, Result, Step, StepContext, StepFactory, StepUsage};
 
 use super::{Part, Tried, records_of};
 
@@ -85,6 +85,10 @@ impl Step for Whole {
         self.step.snapshot()
     }
 
+    fn usage(&self) -> StepUsage {
+        self.step.usage()
+    }
+
     fn restore(&mut self, state: Bytes) -> Result<()> {
         self.step.restore(state)
     }
@@ -102,6 +106,14 @@ impl Step for Shared {
         let canary = apply(&mut self.canary, taken)?;
         self.tally.note(taken_records, &canary);
         Ok(merged(&records, main, canary))
+    }
+
+    fn usage(&self) -> StepUsage {
+        let (main, canary) = (self.main.usage(), self.canary.usage());
+        StepUsage {
+            memory_bytes: main.memory_bytes.max(canary.memory_bytes),
+            recycles: main.recycles + canary.recycles,
+        }
     }
 }
 

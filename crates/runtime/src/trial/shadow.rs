@@ -4,7 +4,7 @@
 use std::{collections::HashSet, iter::Peekable, slice, sync::Arc, vec};
 
 use bytes::Bytes;
-use millrace_core::{LookBack, Message, Origin, Outcome, Result, Step, StepContext, StepFactory};
+use millrace_core::{LookBack, Message, Origin, Outcome, Result, Step, StepContext, StepFactory, StepUsage};
 use tokio::time::{Duration, Instant};
 
 use super::{Difference, Tried, records_of, same_record};
@@ -99,6 +99,10 @@ impl Step for Shadowed {
 
     fn snapshot(&self) -> Option<Bytes> {
         self.main.snapshot()
+    }
+
+    fn usage(&self) -> StepUsage {
+        self.main.usage()
     }
 
     fn restore(&mut self, state: Bytes) -> Result<()> {

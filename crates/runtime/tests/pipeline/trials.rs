@@ -27,7 +27,7 @@ impl Step for Obeys {
             }
             if asks("poison") {
                 let error = Error::reject(self.mark, "poison");
-                outcome.rejected.push(Rejected { origin, error });
+                outcome.rejected.push(Rejected { origin, error, refused: true });
                 continue;
             }
             let results = if asks("drop") { 0 } else { 1 + usize::from(asks("twice")) };
@@ -78,7 +78,8 @@ fn pipeline(bench: &Bench, mark: &'static str, manner: Manner) -> (Pipeline, Arc
 
 /// The pipeline takes ten records at a time.
 fn in_tens(bench: &Bench, versions: Versions) -> Pipeline {
-    let mut pipeline = bench.pipeline(vec![StepPart::Module { id: "own".into(), versions }]);
+    let mut pipeline =
+        bench.pipeline(vec![StepPart::Module { id: "own".into(), versions, quarantine: None }]);
     pipeline.limits.batch_records_max = 10;
     pipeline
 }

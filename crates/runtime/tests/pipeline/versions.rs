@@ -9,7 +9,8 @@ use super::*;
 /// What to do when a record has this text in it.
 type Next = (&'static str, Arc<dyn Fn() + Send + Sync>);
 
-/// Marks what it sees, and calls for the next version when it sees a certain record.
+/// Marks what it sees, and calls for the next version when it sees a certain record. "bad" breaks on every record, "dead"
+/// cannot work at all.
 struct Marks {
     mark: &'static str,
     next: Option<Next>,
@@ -18,12 +19,20 @@ struct Marks {
 impl Step for Marks {
     fn apply(&mut self, batch: Vec<Message>) -> Result<Outcome> {
         let mut outcome = Outcome::default();
+        if self.mark == "dead" {
+            return Err(Error::fatal("module", "cannot be opened any more"));
+        }
         for message in batch {
             let text = String::from_utf8_lossy(&message.value).into_owned();
             if let Some((at, call)) = &self.next
                 && text.contains(at)
             {
                 call();
+            }
+            if self.mark == "bad" {
+                let error = Error::reject("module", "trapped");
+                outcome.rejected.push(Rejected { origin: message.origin, error, refused: false });
+                continue;
             }
             let value = format!("{}@{}", self.mark, message.origin.record.offset);
             outcome.passed.push(Message::derived(message.origin.clone(), None, value.into()));
@@ -46,7 +55,7 @@ impl StepFactory for Make {
     }
 }
 
-fn version(mark: &'static str) -> Version {
+pub(super) fn version(mark: &'static str) -> Version {
     calling(mark, None)
 }
 
@@ -56,7 +65,7 @@ fn calling(mark: &'static str, next: Option<Next>) -> Version {
 }
 
 /// Has these versions, by their digests.
-struct Shelf(Vec<&'static str>);
+pub(super) struct Shelf(pub(super) Vec<&'static str>);
 
 #[async_trait]
 impl VersionSource for Shelf {
@@ -67,7 +76,7 @@ impl VersionSource for Shelf {
 
 /// Remembers, and notes how much was written by then.
 #[derive(Default)]
-struct Log {
+pub(super) struct Log {
     histories: Mutex<BTreeMap<StepPlace, History>>,
     written: Mutex<Vec<usize>>,
     sink: Option<Arc<MemorySink>>,
@@ -87,7 +96,7 @@ impl VersionLog for Log {
 }
 
 impl Log {
-    fn of(&self, partition: i32) -> Vec<(i64, String)> {
+    pub(super) fn of(&self, partition: i32) -> Vec<(i64, String)> {
         let place = StepPlace { lane: GROUP.into(), step: "mark".into(), partition };
         let all = self.histories.lock().unwrap();
         let begun = all.get(&place).into_iter().flat_map(|history| &history.begun);
@@ -96,7 +105,7 @@ impl Log {
 }
 
 /// 30 records of one partition, read ten at a time.
-fn thirty() -> (Bench, Arc<Log>) {
+pub(super) fn thirty() -> (Bench, Arc<Log>) {
     let bench = Bench::new(1, 10);
     bench.broker.append(TOPIC, 0, (0..30).map(|i| event(i, CREATED, &format!(r#""n{i}.""#))));
     let log = Arc::new(Log { sink: Some(bench.sink.clone()), ..Log::default() });
@@ -104,8 +113,11 @@ fn thirty() -> (Bench, Arc<Log>) {
 }
 
 fn pipeline(bench: &Bench, versions: &Versions, log: &Arc<Log>, batch: usize) -> Pipeline {
-    let step = StepPart::Module { id: "mark".into(), versions: versions.clone() };
-    let mut pipeline = bench.pipeline(vec![step]);
+    let step = StepPart::Module { id: "mark".into(), versions: versions.clone(), quarantine: None };
+    of_batches(bench.pipeline(vec![step]), log, batch)
+}
+
+pub(super) fn of_batches(mut pipeline: Pipeline, log: &Arc<Log>, batch: usize) -> Pipeline {
     pipeline.version_log = Some(log.clone());
     pipeline.subscription.batch_records_max = batch;
     pipeline.limits.batch_records_max = batch;
@@ -113,7 +125,7 @@ fn pipeline(bench: &Bench, versions: &Versions, log: &Arc<Log>, batch: usize) ->
 }
 
 /// The first version offers the second one when it sees this record.
-fn one_then(next: Version, at: &'static str, shelf: Shelf) -> Versions {
+pub(super) fn one_then(next: Version, at: &'static str, shelf: Shelf) -> Versions {
     let cell = Arc::new(Mutex::new(None::<Versions>));
     let offered = cell.clone();
     let call = move || offered.lock().unwrap().as_ref().unwrap().offer(next.clone());
@@ -122,7 +134,7 @@ fn one_then(next: Version, at: &'static str, shelf: Shelf) -> Versions {
     versions
 }
 
-fn marked(mark: &str, offsets: std::ops::Range<i64>) -> Vec<String> {
+pub(super) fn marked(mark: &str, offsets: std::ops::Range<i64>) -> Vec<String> {
     offsets.map(|offset| format!("{mark}@{offset}")).collect()
 }
 

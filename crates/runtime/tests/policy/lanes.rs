@@ -85,7 +85,7 @@ impl Step for Rejects {
         for message in batch {
             if message.origin.envelope.event_id.as_deref() == Some(self.0) {
                 let error = Error::reject("module", "no");
-                outcome.rejected.push(Rejected { origin: message.origin.clone(), error });
+                outcome.rejected.push(Rejected { origin: message.origin.clone(), error, refused: true });
             } else {
                 outcome.passed.push(message);
             }

@@ -312,7 +312,7 @@ impl Step for Fanout {
             let payload = &event["payload"];
             if payload.get("flaw").is_some() {
                 let error = Error::reject("fanout", "flawed");
-                outcome.rejected.push(Rejected { origin: message.origin.clone(), error });
+                outcome.rejected.push(Rejected { origin: message.origin.clone(), error, refused: true });
                 continue;
             }
             let op = if payload["op"] == "put" { "add" } else { "remove" };
