@@ -54,8 +54,9 @@ fn what_a_variable_holds_reaches_no_topic_hash_or_diff() {
     let changed = with(CANARY, &["plan", "-f", "pipelines.yaml", "--embedded"]);
     assert!(changed.contains("to.hook.webhook.url"), "{changed}");
     with(CANARY, &["apply", "-f", "pipelines.yaml", "--embedded"]);
+    // In the database, in its write-ahead log, or in both.
     assert!(
-        holds(&stage.millrace.path().join(".millrace"), "hooks.example/b").len() == 1,
+        !holds(&stage.millrace.path().join(".millrace"), "hooks.example/b").is_empty(),
         "the log is looked at"
     );
     assert_eq!(holds(stage.millrace.path(), CANARY), Vec::<String>::new());
