@@ -18,6 +18,7 @@ use crate::{
     epoch::{Ticker, Ticks},
     module::{ModuleInfo, refuse_other_formats},
     program::{ModuleFactory, ModuleOptions, Program, who},
+    room::Room,
 };
 
 /// Compiled modules kept in memory, so that pipelines that share a module compile it once.
@@ -46,6 +47,7 @@ struct Shared {
     /// Its code counts what it computes, which costs speed: for modules that are limited by it.
     metered: Engine,
     ticker: Ticker,
+    room: Room,
     cache: Option<CodeCache>,
     options: EngineOptions,
     /// By the digest of the bytes, and whether the code is metered.
@@ -85,7 +87,8 @@ impl SmartEngine {
                 None
             }
         });
-        let shared = Shared { engine, metered, ticker, cache, options, compiled: Mutex::default() };
+        let (room, compiled) = (Room::default(), Mutex::default());
+        let shared = Shared { engine, metered, ticker, room, cache, options, compiled };
         Ok(SmartEngine { shared: Arc::new(shared) })
     }
 
@@ -108,6 +111,10 @@ impl SmartEngine {
 
     fn wasmtime(&self, metered: bool) -> &Engine {
         if metered { &self.shared.metered } else { &self.shared.engine }
+    }
+
+    pub(crate) fn room(&self) -> &Room {
+        &self.shared.room
     }
 
     pub(crate) fn ticks(&self) -> &Ticks {

@@ -10,6 +10,7 @@ use crate::{
     limits::StoreGuard,
     memory::{region, region_mut},
     program::Program,
+    room::Place,
     wasi,
 };
 
@@ -34,8 +35,13 @@ pub(crate) struct Instance {
     alloc: TypedFunc<i32, i32>,
     transform: Call,
     look_back: Option<Call>,
-    /// Guests made with `fluvio-smartmodule` leak each output; above this an instance is replaced.
-    recycle_above_bytes: usize,
+    /// Its memory when it was ready.
+    opened_bytes: usize,
+    /// By how much it may grow at the most.
+    growth_bytes_max: usize,
+    /// Its history is dear to read again: it may grow that far, however many others there are.
+    keeps_history: bool,
+    place: Place,
     /// Whether no record has been given to the transform.
     fresh: bool,
 }
@@ -96,7 +102,10 @@ impl Instance {
             transform: instance.get_typed_func(&mut store, program.info.kind.name()).expect(CHECKED),
             look_back: instance.get_typed_func(&mut store, "look_back").ok(),
             store,
-            recycle_above_bytes: 0,
+            opened_bytes: 0,
+            growth_bytes_max: 0,
+            keeps_history: program.look_back.is_some(),
+            place: program.room().enter(),
             fresh: true,
         };
         // A reactor of WASI runs its constructors here.
@@ -109,7 +118,8 @@ impl Instance {
             let init = instance.get_typed_func(&mut opened.store, "init").expect(CHECKED);
             opened.init(&init, input, timeout_ms)?;
         }
-        opened.recycle_above_bytes = recycle_above(opened.memory_bytes(), program);
+        opened.opened_bytes = opened.memory_bytes();
+        opened.growth_bytes_max = program.limits.memory_bytes_max.saturating_sub(opened.opened_bytes) / 2;
         Ok(opened)
     }
 
@@ -169,8 +179,11 @@ impl Instance {
         self.memory.data_size(&self.store)
     }
 
+    /// Whether it is to be replaced: Fluvio's guests never free what they answer, and each step has an instance per
+    /// partition, so this is what a process's memory is made of.
     pub(crate) fn has_outgrown(&self) -> bool {
-        self.memory_bytes() > self.recycle_above_bytes
+        let share = if self.keeps_history { usize::MAX } else { self.place.growth_bytes_max() };
+        self.memory_bytes() > self.opened_bytes + self.growth_bytes_max.min(share)
     }
 
     /// Whether the last call came near what it may compute: a larger one would not go well.
@@ -206,14 +219,4 @@ fn refuel(store: &mut Store<Host>, fuel: u64) {
     if store.data().guard.fuel_max().is_some() {
         store.set_fuel(fuel).expect("invariant: what is limited by fuel was compiled to count it");
     }
-}
-
-/// The memory above which an instance is replaced between calls: Fluvio's guests never free what they answer, and
-/// each step has an instance per partition, so the mark is what a process's memory is made of. Instances whose
-/// history is dear to read again keep half of what they may use.
-fn recycle_above(opened_bytes: usize, program: &Program) -> usize {
-    const GROWTH_BYTES_MAX: usize = 2 << 20;
-    let half_room = program.limits.memory_bytes_max.saturating_sub(opened_bytes) / 2;
-    let growth = if program.look_back.is_some() { half_room } else { half_room.min(GROWTH_BYTES_MAX) };
-    opened_bytes + growth
 }

@@ -6,7 +6,7 @@
 //!
 //! Inside, from the outside in: `engine` and `cache` compile; `module` and `program` check and link; `step`
 //! applies a batch, by the `plan` that narrows a failure down to its record; `call` is one call of the transform
-//! and what its outputs came from; `measure` says what that costs; `instance` is the guest itself; `abi` is the bytes between host and guest.
+//! and what its outputs came from; `measure` says what that costs; `instance` is the guest itself, `room` how far it may grow; `abi` is the bytes between host and guest.
 
 mod abi;
 mod cache;
@@ -23,6 +23,7 @@ mod memory;
 mod module;
 mod plan;
 mod program;
+mod room;
 mod step;
 mod wasi;
 

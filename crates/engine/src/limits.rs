@@ -9,8 +9,8 @@ const TABLES_MAX: usize = 4;
 /// What one instance and one call of a module may use. See the reference page for how each is met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Linear memory of an instance, in bytes. An instance that has grown by half of it, or by 2 MiB where it keeps no
-    /// history, is replaced between calls.
+    /// Linear memory of an instance, in bytes. An instance that has grown by half of it is replaced between calls;
+    /// where it keeps no history also by its share of what all of them may grow by, 2 to 16 MiB.
     pub memory_bytes_max: usize,
     /// How long one call may run, in milliseconds of a clock that stands still while the process is stopped.
     pub timeout_ms: u64,

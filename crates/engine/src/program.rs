@@ -12,6 +12,7 @@ use crate::{
     instance::{Host, Instance},
     limits::Limits,
     module::ModuleInfo,
+    room::Room,
     step::ModuleStep,
     wasi::{self, GuestLog},
 };
@@ -89,6 +90,10 @@ impl Program {
 
     pub(crate) fn engine(&self) -> &wasmtime::Engine {
         self.pre.module().engine()
+    }
+
+    pub(crate) fn room(&self) -> &Room {
+        self.engine.room()
     }
 
     pub(crate) fn ticks(&self) -> &Ticks {
