@@ -66,6 +66,15 @@ impl About {
         self.steps.iter().map(module).collect()
     }
 
+    fn versions(&self) -> BTreeMap<String, String> {
+        let version = |(id, versions): &(Arc<str>, Versions)| {
+            let module = versions.wanted().about.module.to_string();
+            // Others have no version but the program's, or that of a file.
+            module.contains('@').then(|| (id.to_string(), module))
+        };
+        self.steps.iter().filter_map(version).collect()
+    }
+
     fn refused(&self) -> BTreeMap<String, String> {
         let refused = |(id, versions): &(Arc<str>, Versions)| {
             let refused = versions.refused()?;
@@ -245,6 +254,7 @@ impl Reporter {
                 dead_letters: self.metrics.dead_letters(&name),
                 generation: self.about.get(&name).and_then(|about| about.generation),
                 modules: self.about.get(&name).map(About::modules).unwrap_or_default(),
+                versions: self.about.get(&name).map(About::versions).unwrap_or_default(),
                 refused: self.about.get(&name).map(About::refused).unwrap_or_default(),
                 trials: self.about.get(&name).map(About::trials).unwrap_or_default(),
                 pace: self.pace(&name, now_ms),

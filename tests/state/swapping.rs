@@ -100,6 +100,8 @@ fn the_latest_version_is_taken_up(stage: &Stage) {
     stage.until_wanted(&stage.digest("2.0.0"));
     stage.produce(1_500..2_000);
     stage.until_done(&["one"], 1);
+    let status = stage.millrace.ok(&["status"]).stdout;
+    assert!(status.contains("steps run own own@2.0.0"), "{status}");
     stage.assert_one_turn();
     let before = stage.outputs();
     assert!(before.values().all(|values| values.last().unwrap().ends_with('!')), "{before:?}");

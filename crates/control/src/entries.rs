@@ -161,6 +161,9 @@ pub struct WorkerEntry {
     /// The SHA-256 of its modules, by the step's id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub modules: BTreeMap<String, String>,
+    /// What its deployed modules are, as `NAME@VERSION`, by the step's id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub versions: BTreeMap<String, String>,
     /// Steps whose newest version cannot be taken up here, and why: the version before goes on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub refused: BTreeMap<String, String>,

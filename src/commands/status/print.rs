@@ -106,9 +106,8 @@ fn details(pipeline: &PipelineLook, now_ms: i64) -> Vec<String> {
     if let Some(pace) = Pace::of(&pipeline.workers) {
         details.push(pace.line());
     }
-    if let Some(versions) = versions(pipeline) {
-        details.push(versions);
-    }
+    details.extend(generations(pipeline));
+    details.extend(versions(pipeline));
     let refused: BTreeSet<_> = pipeline.workers.iter().flat_map(|worker| &worker.refused).collect();
     for (step, reason) in refused {
         details.push(format!("step {step} runs another version than {reason}"));
@@ -128,10 +127,17 @@ fn details(pipeline: &PipelineLook, now_ms: i64) -> Vec<String> {
 }
 
 /// What the processes run, where they follow what is applied: more than one in the middle of a change.
-fn versions(pipeline: &PipelineLook) -> Option<String> {
+fn generations(pipeline: &PipelineLook) -> Option<String> {
     let generations: BTreeSet<u64> = pipeline.workers.iter().filter_map(|worker| worker.generation).collect();
     let named: Vec<String> = generations.iter().map(u64::to_string).collect();
     (!named.is_empty()).then(|| format!("generation {}", named.join(", ")))
+}
+
+/// The versions of deployed modules: more than one of a step in the middle of a change.
+fn versions(pipeline: &PipelineLook) -> Option<String> {
+    let all: BTreeSet<_> = pipeline.workers.iter().flat_map(|worker| &worker.versions).collect();
+    let named: Vec<String> = all.into_iter().map(|(step, version)| format!("{step} {version}")).collect();
+    (!named.is_empty()).then(|| format!("steps run {}", named.join(", ")))
 }
 
 /// A time that has passed, in its largest unit.
@@ -170,7 +176,8 @@ pub fn json(look: &Look) -> Value {
                     "host": worker.process.host, "pid": worker.process.pid, "version": worker.process.version,
                     "state": worker.state, "reason": worker.reason, "since_ms": worker.since_ms,
                     "dead_letters": worker.dead_letters, "seen_ms": worker.at_ms,
-                    "generation": worker.generation, "modules": worker.modules, "refused": worker.refused,
+                    "generation": worker.generation, "modules": worker.modules, "versions": worker.versions,
+                    "refused": worker.refused,
                 })).collect::<Vec<_>>(),
             })
         })
