@@ -1,5 +1,5 @@
 # Apache Kafka, one KRaft node: PLAINTEXT, SASL_SSL (SCRAM and PLAIN) and TLS that asks for a client certificate.
-# 4.3.1 because the tools of 4.4.0 are not on Maven Central.
+# The laboratory asks for an older one: see there.
 VERSION="${MILLRACE_KAFKA_VERSION:-4.3.1}"
 PORT_VAR=MILLRACE_KAFKA_PORT
 PORT="${MILLRACE_KAFKA_PORT:-19092}"
