@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 use bytes::Bytes;
 use millrace_config::{ModulePlan, ModuleSource, Plan};
 use millrace_core::{Error, ModuleReference, VersionChoice};
-use millrace_registry::{Manifest, ModuleRegistry, Shelf, TopicRegistry, VerifyingKey, verify};
+use millrace_registry::{Manifest, ModuleRegistry, Shelf, VerifyingKey, verify};
 
 use crate::registry;
 
-/// The registry of a plan. It is asked when a module of it is first wanted, and once: all pipelines of a process then
-/// see the same `latest`.
+/// The registry of a plan. It is asked when a module of it is first wanted, and once for a file: all its pipelines then
+/// begin with the same `latest`.
 #[derive(Default)]
 pub struct Modules {
     opened: Option<Opened>,
@@ -108,11 +108,10 @@ impl Modules {
 }
 
 /// The registry of a plan. Connects at the first use.
-pub fn open(plan: &Plan) -> Result<Arc<dyn ModuleRegistry>, Error> {
+fn open(plan: &Plan) -> Result<Arc<dyn ModuleRegistry>, Error> {
     let system =
         plan.brokers.get(&plan.state).expect("invariant: a checked plan has brokers, and names one of them");
-    let topic = registry::modules_topic(system)?;
-    Ok(Arc::new(TopicRegistry::new(registry::open_broker(system)?, topic)))
+    registry::module_registry(registry::open_broker(system)?, system)
 }
 
 fn verifying_key(file: &Path) -> Result<VerifyingKey, Error> {

@@ -15,6 +15,7 @@ use millrace_core::{
     settings::{Problems, Settings},
 };
 use millrace_engine::{EngineOptions, Limits, SmartEngine};
+use millrace_registry::{ModuleRegistry, TopicRegistry};
 use millrace_runtime::Clock;
 
 use crate::report::Failure;
@@ -161,12 +162,16 @@ pub fn control_topic(system: &SystemPlan) -> Result<String, Error> {
     }
 }
 
-/// The topic of a broker that keeps deployed modules.
-pub fn modules_topic(system: &SystemPlan) -> Result<String, Error> {
-    match system.kind_name {
-        "kafka" => Ok(options(system, millrace_kafka::Options::read)?.own_topic("modules")),
-        _ => Ok("millrace.modules".to_owned()),
-    }
+/// The registry of deployed modules that a broker keeps.
+pub fn module_registry(
+    broker: Arc<dyn Broker>,
+    system: &SystemPlan,
+) -> Result<Arc<dyn ModuleRegistry>, Error> {
+    let topic = match system.kind_name {
+        "kafka" => options(system, millrace_kafka::Options::read)?.own_topic("modules"),
+        _ => "millrace.modules".to_owned(),
+    };
+    Ok(Arc::new(TopicRegistry::new(broker, topic)))
 }
 
 /// Opens a store. Connects at the first use.

@@ -14,7 +14,7 @@ use std::{
 use millrace_config::{ModuleSource, PipelinePlan, Plan, SystemPlan, TrialPlan};
 use millrace_control::{Applied, AppliedEntry, Board, Chain, chain};
 use millrace_core::{Broker, settings::Problem};
-use millrace_registry::{ModuleRegistry, TopicRegistry};
+use millrace_registry::ModuleRegistry;
 use millrace_state::{FileState, address};
 
 use crate::{
@@ -76,11 +76,13 @@ impl StateBroker {
         if is_meant(args) {
             return Self::of_environment()?.ok_or_else(unnamed);
         }
-        Self::of_plan(&mut Systems::new()?, &plan::load(args)?)
+        let plan = plan::load(args)?;
+        let system = &plan.brokers[&plan.state];
+        Self::of_system(registry::open_broker(system)?, system)
     }
 
     fn of_system(broker: Arc<dyn Broker>, system: &SystemPlan) -> Result<Self, Failure> {
-        let modules = Arc::new(TopicRegistry::new(broker.clone(), registry::modules_topic(system)?));
+        let modules = registry::module_registry(broker.clone(), system)?;
         let dir = (system.kind_name == "embedded").then(|| system.settings.file("dir")).flatten();
         let topic = registry::control_topic(system)?;
         Ok(StateBroker { name: system.name.clone(), broker, modules, topic, dir })

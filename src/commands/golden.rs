@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Write, stdout},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,12 +14,13 @@ use millrace_core::{Record, SinkId};
 use millrace_runtime::{Pipeline, rehearse};
 use serde_json::{Value, json};
 
+use super::expectation::{Tally, judge};
 use crate::{
     args::TestArgs,
     assemble::Systems,
     offline::{GivenAnswers, Recorder},
     plan,
-    report::{Failure, counted, say},
+    report::Failure,
 };
 
 const INPUT: &str = ".input.ndjson";
@@ -32,13 +32,6 @@ struct Case {
     folder: PathBuf,
 }
 
-/// What became of a case.
-enum Verdict {
-    Passed,
-    Updated,
-    Differs(String),
-}
-
 pub async fn run(args: &TestArgs) -> Result<(), Failure> {
     let plan = plan::load(&args.at)?;
     let cases = find(&args.cases, &plan)?;
@@ -46,31 +39,13 @@ pub async fn run(args: &TestArgs) -> Result<(), Failure> {
         let advice = format!("a case is <pipeline>/<name>{INPUT}");
         return Err(Failure::input(format!("no cases in {}; {advice}", args.cases.display())));
     }
-    let (total, mut failed) = (cases.len() as u64, 0);
-    let mut out = stdout().lock();
+    let mut tally = Tally::new(cases.len(), args.at.json);
     for case in cases {
-        let name = format!("{}/{}", case.pipeline, case.name);
-        let verdict = check(&plan, args, &case).await?;
-        let word = match &verdict {
-            Verdict::Passed => "ok",
-            Verdict::Updated => "updated",
-            Verdict::Differs(_) => "FAILED",
-        };
-        if args.at.json {
-            writeln!(out, "{}", json!({ "case": name, "result": word.to_lowercase() }))?;
-        } else {
-            writeln!(out, "{word:<8} {name}")?;
-        }
-        if let Verdict::Differs(difference) = verdict {
-            failed += 1;
-            say(&difference);
-        }
+        let seen = observe(&plan, &case).await?;
+        let verdict = judge(&case.file(".expected.json"), &seen, args.update)?;
+        tally.note(&format!("{}/{}", case.pipeline, case.name), verdict)?;
     }
-    if failed > 0 {
-        let advice = "look at the difference, then take it with --update";
-        return Err(Failure::run(format!("{failed} of {} failed; {advice}", counted(total, "case"))));
-    }
-    Ok(())
+    tally.conclude()
 }
 
 fn find(folder: &Path, plan: &Plan) -> Result<Vec<Case>, Failure> {
@@ -97,22 +72,6 @@ fn find(folder: &Path, plan: &Plan) -> Result<Vec<Case>, Failure> {
         }
     }
     Ok(cases)
-}
-
-async fn check(plan: &Plan, args: &TestArgs, case: &Case) -> Result<Verdict, Failure> {
-    let seen = observe(plan, case).await?;
-    let path = case.file(".expected.json");
-    if args.update {
-        let mut text = serde_json::to_string_pretty(&seen)?;
-        text.push('\n');
-        fs::write(&path, text)?;
-        return Ok(Verdict::Updated);
-    }
-    let expected = fs::read_to_string(&path)
-        .map_err(|e| Failure::input(format!("{}: {e}; write it with --update", path.display())))?;
-    let expected: Value = serde_json::from_str(&expected)
-        .map_err(|e| Failure::input(format!("{}: not JSON: {e}", path.display())))?;
-    Ok(if expected == seen { Verdict::Passed } else { Verdict::Differs(difference(&expected, &seen)?) })
 }
 
 /// Runs the case: the calls of each sink, and what was rejected.
@@ -173,23 +132,4 @@ impl Case {
             })
             .collect())
     }
-}
-
-/// The lines that differ, of both as pretty JSON.
-pub(super) fn difference(expected: &Value, seen: &Value) -> Result<String, Failure> {
-    const LINES_MAX: usize = 60;
-    let (expected, seen) = (serde_json::to_string_pretty(expected)?, serde_json::to_string_pretty(seen)?);
-    let (old, new): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), seen.lines().collect());
-    let head = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
-    let rest = (old.len() - head).min(new.len() - head);
-    let tail = old.iter().rev().zip(new.iter().rev()).take(rest).take_while(|(a, b)| a == b).count();
-    let mut lines: Vec<String> = vec![format!("  first difference in line {}:", head + 1)];
-    lines.extend(old[head..old.len() - tail].iter().map(|line| format!("  - {line}")));
-    lines.extend(new[head..new.len() - tail].iter().map(|line| format!("  + {line}")));
-    if lines.len() > LINES_MAX {
-        let more = lines.len() - LINES_MAX;
-        lines.truncate(LINES_MAX);
-        lines.push(format!("  … {more} more lines"));
-    }
-    Ok(lines.join("\n"))
 }

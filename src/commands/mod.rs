@@ -6,6 +6,7 @@ mod completions;
 mod demo;
 mod dlq;
 mod doctor;
+mod expectation;
 mod follow;
 mod golden;
 mod lag;

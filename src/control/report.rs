@@ -245,6 +245,7 @@ impl Reporter {
                 PipelineState::Paused(pause) => (Some(pause.by.name().to_owned()), pause.since_ms),
                 _ => (None, told.map_or(now_ms, |told| told.since_ms)),
             };
+            let about = self.about.get(&name).cloned().unwrap_or_default();
             let entry = WorkerEntry {
                 process: self.process.clone(),
                 state: state.name().to_owned(),
@@ -252,11 +253,11 @@ impl Reporter {
                 by,
                 since_ms,
                 dead_letters: self.metrics.dead_letters(&name),
-                generation: self.about.get(&name).and_then(|about| about.generation),
-                modules: self.about.get(&name).map(About::modules).unwrap_or_default(),
-                versions: self.about.get(&name).map(About::versions).unwrap_or_default(),
-                refused: self.about.get(&name).map(About::refused).unwrap_or_default(),
-                trials: self.about.get(&name).map(About::trials).unwrap_or_default(),
+                generation: about.generation,
+                modules: about.modules(),
+                versions: about.versions(),
+                refused: about.refused(),
+                trials: about.trials(),
                 pace: self.pace(&name, now_ms),
                 endpoints: endpoints.clone(),
                 last_error: errors.get(&name).map(|error| ErrorEntry {

@@ -3,8 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, Write, stdout},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -15,9 +14,9 @@ use serde_json::{Value, json};
 use super::{author, lines};
 use crate::{
     args::TestModuleArgs,
-    commands::golden::difference,
+    commands::expectation::{Tally, judge},
     json_bytes, registry,
-    report::{Failure, counted, say},
+    report::Failure,
 };
 
 const INPUT: &str = ".input.ndjson";
@@ -34,31 +33,12 @@ pub fn run(args: &TestModuleArgs) -> Result<(), Failure> {
     let wasm = author::wasm(&path)?;
     let engine = registry::engine()?;
     let cases = find(&args.folder.join("cases"))?;
-    let (total, mut failed) = (cases.len() as u64, 0);
-    let mut out = stdout().lock();
+    let mut tally = Tally::new(cases.len(), args.json);
     for case in cases {
         let seen = observe(&engine, &path, &wasm, &case)?;
-        let difference = compare(args, &case, &seen)?;
-        let word = match &difference {
-            None if args.update => "updated",
-            None => "ok",
-            Some(_) => "FAILED",
-        };
-        if args.json {
-            writeln!(out, "{}", json!({ "case": case.name, "result": word.to_lowercase() }))?;
-        } else {
-            writeln!(out, "{word:<8} {}", case.name)?;
-        }
-        if let Some(difference) = difference {
-            failed += 1;
-            say(&difference);
-        }
+        tally.note(&case.name, judge(&case.file(".expected.json"), &seen, args.update)?)?;
     }
-    if failed > 0 {
-        let advice = "look at the difference, then take it with --update";
-        return Err(Failure::run(format!("{failed} of {} failed; {advice}", counted(total, "case"))));
-    }
-    Ok(())
+    tally.conclude()
 }
 
 /// A case on disk.
@@ -118,18 +98,4 @@ fn observe(engine: &SmartEngine, path: &Path, wasm: &[u8], case: &Case) -> Resul
         .iter()
         .map(|rejected| json!({ "line": rejected.origin.record.offset + 1, "reason": rejected.error.why() }));
     Ok(json!({ "passed": passed.collect::<Vec<_>>(), "rejected": rejected.collect::<Vec<_>>() }))
-}
-
-/// How what was seen differs from what was expected; with `--update` it is what is expected.
-fn compare(args: &TestModuleArgs, case: &Case, seen: &Value) -> Result<Option<String>, Failure> {
-    let path = case.file(".expected.json");
-    if args.update {
-        fs::write(&path, format!("{}\n", serde_json::to_string_pretty(seen)?))?;
-        return Ok(None);
-    }
-    let expected = fs::read_to_string(&path)
-        .map_err(|error| Failure::input(format!("{}: {error}; write it with --update", path.display())))?;
-    let expected: Value = serde_json::from_str(&expected)
-        .map_err(|error| Failure::input(format!("{}: not JSON: {error}", path.display())))?;
-    if expected == *seen { Ok(None) } else { difference(&expected, seen).map(Some) }
 }

@@ -130,14 +130,14 @@ impl Flow {
 
     /// Notes what was rejected, and gives what passed.
     fn settle(&mut self, index: usize, outcome: Outcome) -> Vec<Message> {
-        let context = self.context.clone();
         let StepState { id, about, trial, .. } = self.step(index);
         let (id, about, trial) = (id.clone(), about.clone(), trial.clone());
         if let Some(trial) = &trial {
-            trial.count(&context.metrics, &context.pipeline.name, &id);
+            trial.count(&self.context.metrics, &self.context.pipeline.name, &id);
         }
+        let partition = self.context.partition;
         for rejected in outcome.rejected {
-            let canary = trial.as_ref().filter(|trial| trial.took(context.partition, &rejected.origin));
+            let canary = trial.as_ref().filter(|trial| trial.took(partition, &rejected.origin));
             let about = canary.map_or(&about, |canary| &canary.about);
             self.reject(rejected.origin, Place::Step(id.clone()), &rejected.error, Some(about));
         }
