@@ -14,6 +14,8 @@ use std::{
 use sha2::{Digest, Sha256};
 use wasmtime::{Engine, Module};
 
+use crate::instrument::FORMAT;
+
 /// What a file begins with: magic and format.
 const MAGIC: &[u8; 8] = b"mraot\0\0\x01";
 const DIGEST_BYTES: usize = 32;
@@ -163,12 +165,13 @@ fn unseal(file: &[u8]) -> Option<&[u8]> {
     (Sha256::digest(code).as_slice() == digest).then_some(code)
 }
 
-/// wasmtime tells by a [`std::hash::Hash`] whether code of one engine fits another; this writes it into SHA-256.
+/// What is compiled depends on how it is instrumented, and wasmtime tells by a [`std::hash::Hash`] whether code of one engine fits another; this writes it into SHA-256.
 struct HashOfEngine(Sha256);
 
 impl HashOfEngine {
     fn of(engine: &Engine) -> String {
         let mut hash = HashOfEngine(Sha256::new());
+        std::hash::Hash::hash(&FORMAT, &mut hash);
         std::hash::Hash::hash(&engine.precompile_compatibility_hash(), &mut hash);
         hex::encode(&hash.0.finalize()[..16])
     }

@@ -1,10 +1,10 @@
 //! One call of the transform: its input from messages, its answer back to messages with the origin each came from.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use millrace_core::Message;
 
 use crate::{
-    abi::{Kind, RecordOut, decode_answer, encode_accumulator, encode_input},
+    abi::{Kind, RecordOut, decode_answer},
     fault::{Fault, hint_text},
     frame::Frame,
     instance::Instance,
@@ -14,11 +14,15 @@ use crate::{
 /// Buffers that are used again from call to call.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
-    pub(crate) input: Vec<u8>,
     records: Vec<RecordOut>,
     /// For each of `records`, the index of the input it was made of.
     sources: Vec<usize>,
+    copies: Copies,
 }
+
+/// Answers copied out of the guest. Small ones of a batch share their room, which is cheaper than one for each call.
+#[derive(Debug, Default)]
+struct Copies(BytesMut);
 
 /// What a call that did not fail came to. Its outputs are appended already.
 #[derive(Debug)]
@@ -37,7 +41,27 @@ pub(crate) struct Effects<'a> {
     pub(crate) accumulator: &'a mut Vec<u8>,
 }
 
+impl Copies {
+    const ROOM_BYTES: usize = 16 << 10;
+
+    fn copy(&mut self, answer: &[u8]) -> Bytes {
+        if answer.len() > Self::ROOM_BYTES / 4 {
+            return Bytes::copy_from_slice(answer);
+        }
+        if self.0.capacity() - self.0.len() < answer.len() {
+            self.0 = BytesMut::with_capacity(Self::ROOM_BYTES);
+        }
+        self.0.extend_from_slice(answer);
+        self.0.split().freeze()
+    }
+}
+
 impl Buffers {
+    /// A batch is done: what comes next shares nothing with it.
+    pub(crate) fn end_batch(&mut self) {
+        self.copies = Copies::default();
+    }
+
     /// Calls the transform with the messages of the frame, which are `messages`.
     pub(crate) fn transform(
         &mut self,
@@ -50,11 +74,8 @@ impl Buffers {
     ) -> Result<Answered, Fault> {
         let kind = program.info.kind;
         let limits = &program.limits;
-        self.encode(messages, frame);
-        if kind == Kind::Aggregate {
-            encode_accumulator(&mut self.input, effects.accumulator);
-        }
-        instance.transform(&self.input, timeout_ms)?;
+        let accumulator = (kind == Kind::Aggregate).then_some(&**effects.accumulator);
+        instance.transform(&frame.input(messages, accumulator), timeout_ms)?;
         let answer = instance.answer(limits.output_bytes_max)?;
         let records_max = match kind {
             Kind::ArrayMap if messages.len() == 1 => limits.output_records_max.min(limits.fan_out_max),
@@ -85,12 +106,6 @@ impl Buffers {
         }
         self.deliver(kind, answer, messages, effects.passed);
         Ok(Answered { refused, bytes: answer.len(), records: self.records.len() })
-    }
-
-    /// Encodes messages as the input of a transform or of `look_back`.
-    pub(crate) fn encode(&mut self, messages: &[Message], frame: &Frame) {
-        let records = messages.iter().enumerate().map(|(index, message)| frame.record(index, message));
-        encode_input(&mut self.input, frame.base, records);
     }
 
     /// An array map that does not tell: its outputs are new records without an offset, all of the one record of the
@@ -147,7 +162,7 @@ impl Buffers {
         if one_each && self.sources.len() != inputs.len() { Err(Fault::Missing) } else { Ok(()) }
     }
 
-    fn deliver(&self, kind: Kind, answer: &[u8], messages: &[Message], passed: &mut Vec<Message>) {
+    fn deliver(&mut self, kind: Kind, answer: &[u8], messages: &[Message], passed: &mut Vec<Message>) {
         passed.reserve(self.sources.len());
         // One copy for all outputs of the call, made at the first that needs it.
         let mut copy: Option<Bytes> = None;
@@ -161,7 +176,7 @@ impl Buffers {
                 passed.push(message.clone());
                 continue;
             }
-            let copy = copy.get_or_insert_with(|| Bytes::copy_from_slice(answer));
+            let copy = copy.get_or_insert_with(|| self.copies.copy(answer));
             let key = key.map(|key| copy.slice(key));
             passed.push(Message::derived(message.origin.clone(), key, copy.slice(record.value.clone())));
         }

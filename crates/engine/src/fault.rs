@@ -65,7 +65,7 @@ pub(crate) struct Exit(pub(crate) i32);
 
 impl Fault {
     /// What a call's error was.
-    pub(crate) fn of(error: &wasmtime::Error, guard: &StoreGuard, timeout_ms: u64) -> Self {
+    pub(crate) fn of(error: &wasmtime::Error, guard: &StoreGuard) -> Self {
         match guard.refused() {
             Some(Refused::Memory { bytes_max }) => return Fault::Memory { bytes_max },
             Some(Refused::Table { elements_max }) => return Fault::Table { elements_max },
@@ -75,7 +75,6 @@ impl Fault {
             return Fault::Exited(*code);
         }
         match error.downcast_ref::<Trap>() {
-            Some(Trap::Interrupt) => Fault::TimedOut { timeout_ms },
             Some(Trap::OutOfFuel) => Fault::Fuel { max: guard.fuel_max().unwrap_or_default() },
             Some(Trap::StackOverflow) => Fault::Recursion,
             Some(trap) => {

@@ -2,7 +2,7 @@
 
 use millrace_core::Message;
 
-use crate::abi::{Base, DELTA_MAX, RecordIn};
+use crate::abi::{Base, DELTA_MAX, Input, RecordIn, RecordsInput};
 
 /// Messages from the front of a batch that share one call.
 ///
@@ -47,8 +47,14 @@ impl Frame {
         frame
     }
 
+    /// The messages of the frame as the input of a call.
+    pub(crate) fn input<'a>(&self, messages: &'a [Message], accumulator: Option<&'a [u8]>) -> impl Input {
+        let records = messages.iter().enumerate().map(|(index, message)| self.record(index, message));
+        RecordsInput::new(self.base, records, accumulator)
+    }
+
     /// The message at `index` as it is encoded.
-    pub(crate) fn record<'a>(&self, index: usize, message: &'a Message) -> RecordIn<'a> {
+    fn record<'a>(&self, index: usize, message: &'a Message) -> RecordIn<'a> {
         RecordIn {
             timestamp_delta: timestamp_ms(message) - self.base.timestamp_ms,
             offset_delta: self.offset_delta(index, message),

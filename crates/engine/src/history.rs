@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use millrace_core::{Error, LookBack, Message, Result};
 
 use crate::{
-    call::Buffers,
     frame::Frame,
     instance::{Instance, LookedBack},
     program::Program,
@@ -59,13 +58,13 @@ impl History {
     ///
     /// # Errors
     /// Fatal when no instance can be opened, or `look_back` fails on too many records.
-    pub(crate) fn open_primed(&mut self, program: &Program, buffers: &mut Buffers) -> Result<Instance> {
+    pub(crate) fn open_primed(&mut self, program: &Program) -> Result<Instance> {
         let mut faults = 0;
         let mut left_out = LeftOut::default();
         let mut records_max = program.limits.call_records_max;
         loop {
             let mut instance = program.open()?;
-            match self.show(&mut instance, program, buffers, &mut records_max, &mut left_out) {
+            match self.show(&mut instance, program, &mut records_max, &mut left_out) {
                 Shown::All => {
                     left_out.report(program);
                     return Ok(instance);
@@ -87,7 +86,6 @@ impl History {
         &mut self,
         instance: &mut Instance,
         program: &Program,
-        buffers: &mut Buffers,
         records_max: &mut usize,
         left_out: &mut LeftOut,
     ) -> Shown {
@@ -98,8 +96,8 @@ impl History {
             let messages = &messages[..messages.len().min(*records_max)];
             let frame = Frame::cut(messages, limits.input_bytes_max);
             let messages = &messages[..frame.len];
-            buffers.encode(messages, &frame);
-            let why = match instance.look_back(&buffers.input, limits.timeout_ms) {
+            let shown = instance.look_back(&frame.input(messages, None), limits.timeout_ms);
+            let why = match shown {
                 Ok(LookedBack::All) => {
                     at += frame.len;
                     continue;

@@ -4,9 +4,10 @@ use tokio::time::Instant;
 use wasmtime::{Memory, Store, TypedFunc};
 
 use crate::{
-    abi::{INIT_REFUSED, LOOK_BACK_REFUSED, VERSION, decode_hint, decode_refusal},
-    epoch::ticks_of,
+    abi::{INIT_REFUSED, Input, LOOK_BACK_REFUSED, VERSION, decode_hint, decode_refusal},
+    deadline::Deadline,
     fault::{Fault, hint_text},
+    instrument::{DEADLINE, START},
     limits::StoreGuard,
     memory::{region, region_mut},
     program::Program,
@@ -28,13 +29,21 @@ pub(crate) struct Host {
 
 type Call = TypedFunc<(i32, i32, i32), i32>;
 
-/// An instance that has been initialised. After a fault it is thrown away: its state is undefined.
-pub(crate) struct Instance {
-    store: Store<Host>,
-    memory: Memory,
+/// What is called of it.
+struct Exports {
     alloc: TypedFunc<i32, i32>,
     transform: Call,
+    init: Option<Call>,
     look_back: Option<Call>,
+}
+
+/// An instance that has been initialised. After a fault it is thrown away: its state is undefined.
+pub(crate) struct Instance {
+    // Before the store: it must not outlive the memory it takes away.
+    deadline: Deadline,
+    store: Store<Host>,
+    memory: Memory,
+    exports: Exports,
     /// Its memory when it was ready.
     opened_bytes: usize,
     /// By how much it may grow at the most.
@@ -89,18 +98,22 @@ impl Instance {
         };
         let mut store = Store::new(program.engine(), host);
         store.limiter(|host| &mut host.guard);
-        store.set_epoch_deadline(ticks_of(timeout_ms));
         refuel(&mut store, u64::MAX);
         let instance = match program.pre.instantiate(&mut store) {
             Ok(instance) => instance,
-            Err(error) => return Err(OpenError::Start(Fault::of(&error, &store.data().guard, timeout_ms))),
+            Err(error) => return Err(OpenError::Start(Fault::of(&error, &store.data().guard))),
         };
         const CHECKED: &str = "invariant: exports were checked when the module was loaded";
+        let ends = instance.get_memory(&mut store, DEADLINE).expect(CHECKED);
         let mut opened = Instance {
+            deadline: program.deadlines().watch(&ends, &store),
             memory: instance.get_memory(&mut store, "memory").expect(CHECKED),
-            alloc: instance.get_typed_func(&mut store, "alloc").expect(CHECKED),
-            transform: instance.get_typed_func(&mut store, program.info.kind.name()).expect(CHECKED),
-            look_back: instance.get_typed_func(&mut store, "look_back").ok(),
+            exports: Exports {
+                alloc: instance.get_typed_func(&mut store, "alloc").expect(CHECKED),
+                transform: instance.get_typed_func(&mut store, program.info.kind.name()).expect(CHECKED),
+                init: instance.get_typed_func(&mut store, "init").ok(),
+                look_back: instance.get_typed_func(&mut store, "look_back").ok(),
+            },
             store,
             opened_bytes: 0,
             growth_bytes_max: 0,
@@ -108,23 +121,27 @@ impl Instance {
             place: program.room().enter(),
             fresh: true,
         };
-        // A reactor of WASI runs its constructors here.
-        if let Ok(initialize) = instance.get_typed_func::<(), ()>(&mut opened.store, "_initialize")
-            && let Err(error) = initialize.call(&mut opened.store, ())
-        {
-            return Err(OpenError::Start(opened.fault(&error, timeout_ms)));
+        // The module's own start, then the constructors of a reactor of WASI.
+        for name in [START, "_initialize"] {
+            if let Ok(start) = instance.get_typed_func::<(), ()>(&mut opened.store, name) {
+                opened
+                    .within(timeout_ms, |opened| start.call(&mut opened.store, ()))
+                    .map_err(OpenError::Start)?;
+            }
         }
         if let Some(input) = &program.init_input {
-            let init = instance.get_typed_func(&mut opened.store, "init").expect(CHECKED);
-            opened.init(&init, input, timeout_ms)?;
+            opened.init(input, timeout_ms)?;
         }
         opened.opened_bytes = opened.memory_bytes();
         opened.growth_bytes_max = program.limits.memory_bytes_max.saturating_sub(opened.opened_bytes) / 2;
         Ok(opened)
     }
 
-    fn init(&mut self, init: &Call, input: &[u8], timeout_ms: u64) -> Result<(), OpenError> {
-        match self.call(init, input, timeout_ms, u64::MAX).map_err(OpenError::Init)? {
+    fn init(&mut self, input: &[u8], timeout_ms: u64) -> Result<(), OpenError> {
+        match self
+            .call(|exports| exports.init.as_ref(), input, timeout_ms, u64::MAX)
+            .map_err(OpenError::Init)?
+        {
             0.. => Ok(()),
             INIT_REFUSED => {
                 let hint = self.answer(usize::MAX).ok().and_then(|answer| decode_hint(answer).ok());
@@ -134,10 +151,12 @@ impl Instance {
         }
     }
 
-    /// Shows records to `look_back`, in the encoding of a transform's input.
-    pub(crate) fn look_back(&mut self, input: &[u8], timeout_ms: u64) -> Result<LookedBack, Fault> {
-        let Some(look_back) = self.look_back.clone() else { return Ok(LookedBack::All) };
-        match self.call(&look_back, input, timeout_ms, u64::MAX)? {
+    /// Shows records to `look_back`.
+    pub(crate) fn look_back(&mut self, input: &impl Input, timeout_ms: u64) -> Result<LookedBack, Fault> {
+        if self.exports.look_back.is_none() {
+            return Ok(LookedBack::All);
+        }
+        match self.call(|exports| exports.look_back.as_ref(), input, timeout_ms, u64::MAX)? {
             0.. => Ok(LookedBack::All),
             LOOK_BACK_REFUSED => {
                 let refusal = decode_refusal(self.answer(usize::MAX)?)
@@ -149,11 +168,10 @@ impl Instance {
     }
 
     /// Runs the transform; its answer is read with [`Instance::answer`].
-    pub(crate) fn transform(&mut self, input: &[u8], timeout_ms: u64) -> Result<(), Fault> {
+    pub(crate) fn transform(&mut self, input: &impl Input, timeout_ms: u64) -> Result<(), Fault> {
         self.fresh = false;
-        let transform = self.transform.clone();
         let fuel = self.store.data().guard.fuel_max().unwrap_or(u64::MAX);
-        match self.call(&transform, input, timeout_ms, fuel)? {
+        match self.call(|exports| Some(&exports.transform), input, timeout_ms, fuel)? {
             // The count it returns is also in the answer, where it is checked.
             0.. => Ok(()),
             code => Err(Fault::Code { code }),
@@ -193,24 +211,40 @@ impl Instance {
     }
 
     /// Hands the input over, which the guest frees, and calls. One deadline covers both, as does the fuel.
-    fn call(&mut self, function: &Call, input: &[u8], timeout_ms: u64, fuel: u64) -> Result<i32, Fault> {
-        let length = u32::try_from(input.len()).expect("invariant: inputs are bounded by the memory limit");
-        self.store.set_epoch_deadline(ticks_of(timeout_ms));
+    fn call(
+        &mut self,
+        export: impl FnOnce(&Exports) -> Option<&Call>,
+        input: &(impl Input + ?Sized),
+        timeout_ms: u64,
+        fuel: u64,
+    ) -> Result<i32, Fault> {
+        let length =
+            u32::try_from(input.length()).expect("invariant: inputs are bounded by the memory limit");
         refuel(&mut self.store, fuel);
         self.store.data_mut().copied = None;
-        let pointer = match self.alloc.call(&mut self.store, length.cast_signed()) {
-            Ok(pointer) => pointer,
-            Err(error) => return Err(self.fault(&error, timeout_ms)),
-        };
-        region_mut(self.memory.data_mut(&mut self.store), pointer.cast_unsigned(), length)
-            .ok_or(Fault::Alloc { pointer: pointer.cast_unsigned(), length })?
-            .copy_from_slice(input);
-        let result = function.call(&mut self.store, (pointer, length.cast_signed(), VERSION));
-        result.map_err(|error| self.fault(&error, timeout_ms))
+        self.within(timeout_ms, |guest| {
+            let function = export(&guest.exports).expect("invariant: only what is exported is called");
+            let pointer = guest.exports.alloc.call(&mut guest.store, length.cast_signed())?;
+            match region_mut(guest.memory.data_mut(&mut guest.store), pointer.cast_unsigned(), length) {
+                None => return Ok(Err(Fault::Alloc { pointer: pointer.cast_unsigned(), length })),
+                Some(place) => input.write(place),
+            }
+            function.call(&mut guest.store, (pointer, length.cast_signed(), VERSION)).map(Ok)
+        })?
     }
 
-    fn fault(&self, error: &wasmtime::Error, timeout_ms: u64) -> Fault {
-        Fault::of(error, &self.store.data().guard, timeout_ms)
+    /// Runs the guest under a deadline. One that was due is over, whatever it came to.
+    fn within<T>(
+        &mut self,
+        timeout_ms: u64,
+        runs: impl FnOnce(&mut Self) -> wasmtime::Result<T>,
+    ) -> Result<T, Fault> {
+        self.deadline.begin(timeout_ms);
+        let result = runs(self);
+        if self.deadline.end() {
+            return Err(Fault::TimedOut { timeout_ms });
+        }
+        result.map_err(|error| Fault::of(&error, &self.store.data().guard))
     }
 }
 

@@ -4,19 +4,22 @@
 //! partition's worker. A module is a stranger: every pointer it gives is checked, every call has a deadline, and
 //! memory, tables, output and fan-out have limits, so that a defect costs the record at fault and nothing else.
 //!
-//! Inside, from the outside in: `engine` and `cache` compile; `module` and `program` check and link; `step`
-//! applies a batch, by the `plan` that narrows a failure down to its record; `call` is one call of the transform
-//! and what its outputs came from; `measure` says what that costs; `instance` is the guest itself, `room` how far it may grow; `abi` is the bytes between host and guest.
+//! Inside, from the outside in: `engine`, `instrument` and `cache` compile; `module` and `program` check and link;
+//! `step` applies a batch, by the `plan` that narrows a failure down to its record; `call` is one call of the transform
+//! and what its outputs came from; `measure` says what that costs; `instance` is the guest itself, `deadline` and `clock`
+//! end its calls, `room` is how far it may grow; `abi` is the bytes between host and guest.
 
 mod abi;
 mod cache;
 mod call;
+mod clock;
+mod deadline;
 mod engine;
-mod epoch;
 mod fault;
 mod frame;
 mod history;
 mod instance;
+mod instrument;
 mod limits;
 mod measure;
 mod memory;

@@ -157,6 +157,7 @@ impl ResourceLimiter for StoreGuard {
     }
 
     fn memories(&self) -> usize {
-        1
+        // The module's own and the one that is added to it.
+        2
     }
 }

@@ -7,6 +7,7 @@ use wasmtime::{ExternType, FuncType, Module, ValType};
 
 use crate::{
     abi::{COPY_RECORDS, Kind, PROVENANCE, VERSION},
+    instrument::is_added,
     wasi,
 };
 
@@ -58,7 +59,12 @@ impl ModuleInfo {
                 .take(NAMES_MAX)
                 .map(|import| format!("{}.{}", shown(import.module()), shown(import.name())))
                 .collect(),
-            exports: module.exports().take(NAMES_MAX).map(|export| shown(export.name())).collect(),
+            exports: module
+                .exports()
+                .filter(|export| !is_added(export.name()))
+                .take(NAMES_MAX)
+                .map(|export| shown(export.name()))
+                .collect(),
             sha256,
             size_bytes,
         })

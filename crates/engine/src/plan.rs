@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::epoch::{TICK_MS, ticks_of};
+use crate::clock::{TICK_MS, ticks_of};
 
 /// Time lost in one batch, in time-outs, after which a call gets a brisk deadline.
 const BRISK_AFTER_TIMEOUTS: u64 = 8;

@@ -7,8 +7,9 @@ use wasmtime::{ExternType, InstancePre, Linker, Module};
 
 use crate::{
     abi::{COPY_RECORDS, Kind, encode_params},
+    clock::Ticks,
+    deadline::Deadlines,
     engine::SmartEngine,
-    epoch::Ticks,
     instance::{Host, Instance},
     limits::Limits,
     module::ModuleInfo,
@@ -98,6 +99,10 @@ impl Program {
 
     pub(crate) fn ticks(&self) -> &Ticks {
         self.engine.ticks()
+    }
+
+    pub(crate) fn deadlines(&self) -> &Deadlines {
+        self.engine.deadlines()
     }
 
     /// Who an error of this module is by.

@@ -57,7 +57,7 @@ impl ModuleStep {
     fn reopen(&mut self) -> Result<Instance> {
         match &mut self.history {
             None => self.program.open(),
-            Some(history) => history.open_primed(&self.program, &mut self.buffers),
+            Some(history) => history.open_primed(&self.program),
         }
     }
 
@@ -171,6 +171,7 @@ impl Step for ModuleStep {
         while let Some(range) = plan.next(&self.pace) {
             self.advance(&mut plan, &batch[range], &mut outcome)?;
         }
+        self.buffers.end_batch();
         Ok(outcome)
     }
 
@@ -199,7 +200,7 @@ impl Step for ModuleStep {
     fn prime(&mut self, messages: Vec<Message>) -> Result<()> {
         if let Some(history) = &mut self.history {
             history.extend(&messages);
-            self.instance = Some(history.open_primed(&self.program, &mut self.buffers)?);
+            self.instance = Some(history.open_primed(&self.program)?);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
-//! Host to guest: records, parameters and the accumulator, written into one buffer that is used again.
+//! Host to guest: records, parameters and the accumulator, written straight to where the guest wants them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
 use millrace_core::LookBack;
 
@@ -20,35 +20,75 @@ pub(crate) struct RecordIn<'a> {
     pub(crate) value: &'a [u8],
 }
 
-/// Writes the input of a transform or of `look_back` in place of what the buffer held.
-pub(crate) fn encode_input<'a>(
-    buffer: &mut Vec<u8>,
-    base: Base,
-    records: impl Iterator<Item = RecordIn<'a>>,
-) {
-    const LENGTH_AT: usize = 8;
-    const COUNT_AT: usize = 12;
-    buffer.clear();
-    buffer.extend_from_slice(&base.offset.to_be_bytes());
-    // The length of the encoded records and their count are known at the end.
-    buffer.extend_from_slice(&[0; 8]);
-    let mut count = 0_u32;
-    for record in records {
-        put_record(buffer, &record);
-        count += 1;
-    }
-    let length = bounded_u32(buffer.len() - COUNT_AT);
-    buffer[LENGTH_AT..COUNT_AT].copy_from_slice(&length.to_be_bytes());
-    buffer[COUNT_AT..COUNT_AT + 4].copy_from_slice(&count.to_be_bytes());
-    // No parameters (they go to `init`), no look-back, an empty join record.
-    buffer.extend_from_slice(&[0; 2 + 1 + 4]);
-    buffer.extend_from_slice(&base.timestamp_ms.to_be_bytes());
+/// What is written into a guest, which is asked for the place first.
+pub(crate) trait Input {
+    /// Its length in bytes.
+    fn length(&self) -> usize;
+
+    /// Writes it to a place of that length.
+    fn write(&self, place: &mut [u8]);
 }
 
-/// Appends the accumulator to an input: an aggregate reads it there.
-pub(crate) fn encode_accumulator(buffer: &mut Vec<u8>, accumulator: &[u8]) {
-    buffer.extend_from_slice(&bounded_u32(accumulator.len()).to_be_bytes());
-    buffer.extend_from_slice(accumulator);
+/// The input of a transform or of `look_back`.
+pub(crate) struct RecordsInput<'a, R> {
+    base: Base,
+    records: R,
+    /// An aggregate reads it after the records.
+    accumulator: Option<&'a [u8]>,
+    count: u32,
+    /// Of the records, without their count.
+    bytes: usize,
+}
+
+/// Writes from the front of what is left.
+struct Writer<'a>(&'a mut [u8]);
+
+/// After the records: no parameters (they go to `init`), no look-back, an empty join record.
+const AFTER_RECORDS: [u8; 2 + 1 + 4] = [0; 7];
+
+impl<'a, 'r, R: Iterator<Item = RecordIn<'r>> + Clone> RecordsInput<'a, R> {
+    pub(crate) fn new(base: Base, records: R, accumulator: Option<&'a [u8]>) -> Self {
+        let (mut count, mut bytes) = (0, 0);
+        for record in records.clone() {
+            let length = record_length(&record);
+            bytes += varint_length(bounded_i64(length)) + length;
+            count += 1;
+        }
+        RecordsInput { base, records, accumulator, count, bytes }
+    }
+}
+
+impl<'r, R: Iterator<Item = RecordIn<'r>> + Clone> Input for RecordsInput<'_, R> {
+    fn length(&self) -> usize {
+        let accumulator = self.accumulator.map_or(0, |accumulator| 4 + accumulator.len());
+        8 + 4 + 4 + self.bytes + AFTER_RECORDS.len() + 8 + accumulator
+    }
+
+    fn write(&self, place: &mut [u8]) {
+        let mut writer = Writer(place);
+        writer.put(&self.base.offset.to_be_bytes());
+        writer.put(&bounded_u32(4 + self.bytes).to_be_bytes());
+        writer.put(&self.count.to_be_bytes());
+        for record in self.records.clone() {
+            writer.record(&record);
+        }
+        writer.put(&AFTER_RECORDS);
+        writer.put(&self.base.timestamp_ms.to_be_bytes());
+        if let Some(accumulator) = self.accumulator {
+            writer.put(&bounded_u32(accumulator.len()).to_be_bytes());
+            writer.put(accumulator);
+        }
+    }
+}
+
+impl Input for [u8] {
+    fn length(&self) -> usize {
+        self.len()
+    }
+
+    fn write(&self, place: &mut [u8]) {
+        place.copy_from_slice(self);
+    }
 }
 
 /// The input of `init`, or what about the parameters cannot be encoded.
@@ -85,44 +125,58 @@ pub(crate) fn encode_params(
     Ok(buffer)
 }
 
-fn put_record(buffer: &mut Vec<u8>, record: &RecordIn<'_>) {
-    const ATTRIBUTES: u8 = 0;
-    const HEADERS: i64 = 0;
-    let key_length = record.key.map_or(0, |key| varint_length(length_of(key)) + key.len());
-    let length = 1
-        + varint_length(record.timestamp_delta)
+const HEADERS: i64 = 0;
+
+/// What a record's length says: without itself.
+fn record_length(record: &RecordIn<'_>) -> usize {
+    let key = record.key.map_or(0, |key| varint_length(length_of(key)) + key.len());
+    1 + varint_length(record.timestamp_delta)
         + varint_length(record.offset_delta)
         + 1
-        + key_length
+        + key
         + varint_length(length_of(record.value))
         + record.value.len()
-        + varint_length(HEADERS);
-    buffer.reserve(length + 10);
-    put_varint(buffer, bounded_i64(length));
-    buffer.push(ATTRIBUTES);
-    put_varint(buffer, record.timestamp_delta);
-    put_varint(buffer, record.offset_delta);
-    match record.key {
-        None => buffer.push(0),
-        Some(key) => {
-            buffer.push(1);
-            put_varint(buffer, length_of(key));
-            buffer.extend_from_slice(key);
-        }
-    }
-    put_varint(buffer, length_of(record.value));
-    buffer.extend_from_slice(record.value);
-    put_varint(buffer, HEADERS);
+        + varint_length(HEADERS)
 }
 
-fn put_varint(buffer: &mut Vec<u8>, number: i64) {
-    let mut rest = zigzag(number);
-    while rest >= 0x80 {
-        // The cast keeps the low bits, of which seven are meant.
-        buffer.push(rest as u8 | 0x80);
-        rest >>= 7;
+impl Writer<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        let (place, rest) = mem::take(&mut self.0).split_at_mut(bytes.len());
+        place.copy_from_slice(bytes);
+        self.0 = rest;
     }
-    buffer.push(rest as u8);
+
+    fn record(&mut self, record: &RecordIn<'_>) {
+        const ATTRIBUTES: u8 = 0;
+        self.varint(bounded_i64(record_length(record)));
+        self.put(&[ATTRIBUTES]);
+        self.varint(record.timestamp_delta);
+        self.varint(record.offset_delta);
+        match record.key {
+            None => self.put(&[0]),
+            Some(key) => {
+                self.put(&[1]);
+                self.data(key);
+            }
+        }
+        self.data(record.value);
+        self.varint(HEADERS);
+    }
+
+    fn data(&mut self, bytes: &[u8]) {
+        self.varint(length_of(bytes));
+        self.put(bytes);
+    }
+
+    fn varint(&mut self, number: i64) {
+        let mut rest = zigzag(number);
+        while rest >= 0x80 {
+            // The cast keeps the low bits, of which seven are meant.
+            self.put(&[rest as u8 | 0x80]);
+            rest >>= 7;
+        }
+        self.put(&[rest as u8]);
+    }
 }
 
 fn varint_length(number: i64) -> usize {

@@ -11,7 +11,7 @@ mod tests;
 use serde::Serialize;
 
 pub(crate) use decode::{DecodeError, RecordOut, decode_answer, decode_hint, decode_refusal};
-pub(crate) use encode::{Base, RecordIn, encode_accumulator, encode_input, encode_params};
+pub(crate) use encode::{Base, Input, RecordIn, RecordsInput, encode_params};
 
 /// The version passed to every call.
 pub(crate) const VERSION: i32 = 22;

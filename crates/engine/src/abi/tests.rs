@@ -12,6 +12,14 @@ use super::*;
 
 const RAW_AT: usize = 12;
 
+/// The input as a guest gets it.
+fn written(base: Base, records: &[RecordIn<'_>], accumulator: Option<&[u8]>) -> Vec<u8> {
+    let input = RecordsInput::new(base, records.iter().copied(), accumulator);
+    let mut place = vec![9; input.length()];
+    input.write(&mut place);
+    place
+}
+
 /// An answer that passes the records of an encoded input on: its records, then `no error`.
 fn echo(input: &[u8]) -> Vec<u8> {
     let length = u32::from_be_bytes(input[8..RAW_AT].try_into().unwrap()) as usize;
@@ -28,9 +36,8 @@ fn records_of(answer: &[u8]) -> Vec<RecordOut> {
 
 #[test]
 fn an_input_has_the_bytes_fluvio_writes() {
-    let mut buffer = vec![9; 5];
     let record = RecordIn { timestamp_delta: 0, offset_delta: 0, key: Some(b"k"), value: b"val" };
-    encode_input(&mut buffer, Base { offset: 7, timestamp_ms: 9 }, [record].into_iter());
+    let base = Base { offset: 7, timestamp_ms: 9 };
     let expected = concat!(
         "0000000000000007", // base offset
         "00000010",         // bytes of records
@@ -43,9 +50,8 @@ fn an_input_has_the_bytes_fluvio_writes() {
         "00000000",         // join record
         "0000000000000009", // base timestamp
     );
-    assert_eq!(hex::encode(&buffer), expected);
-    encode_accumulator(&mut buffer, b"ab");
-    assert_eq!(hex::encode(&buffer), format!("{expected}000000026162"));
+    assert_eq!(hex::encode(written(base, &[record], None)), expected);
+    assert_eq!(hex::encode(written(base, &[record], Some(b"ab"))), format!("{expected}000000026162"));
 }
 
 #[test]
@@ -111,14 +117,13 @@ proptest! {
         timestamp_ms in any::<i64>(),
         records in vec((0..=DELTA_MAX, any::<i64>(), option::of(vec(any::<u8>(), 0..40)), vec(any::<u8>(), 0..300)), 0..20),
     ) {
-        let inputs = records.iter().map(|(timestamp, offset, key, value)| RecordIn {
+        let inputs: Vec<_> = records.iter().map(|(timestamp, offset, key, value)| RecordIn {
             timestamp_delta: *timestamp,
             offset_delta: *offset,
             key: key.as_deref(),
             value,
-        });
-        let mut buffer = Vec::new();
-        encode_input(&mut buffer, Base { offset, timestamp_ms }, inputs);
+        }).collect();
+        let buffer = written(Base { offset, timestamp_ms }, &inputs, None);
         prop_assert_eq!(&buffer[..8], &offset.to_be_bytes());
         prop_assert_eq!(&buffer[buffer.len() - 8..], &timestamp_ms.to_be_bytes());
         let answer = echo(&buffer);
@@ -149,8 +154,8 @@ proptest! {
         byte in any::<u8>(),
     ) {
         let inputs = values.iter().map(|value| RecordIn { timestamp_delta: 5, offset_delta: 6, key: Some(b"key"), value });
-        let mut buffer = Vec::new();
-        encode_input(&mut buffer, Base { offset: 0, timestamp_ms: 0 }, inputs);
+        let inputs: Vec<_> = inputs.collect();
+        let buffer = written(Base { offset: 0, timestamp_ms: 0 }, &inputs, None);
         let mut answer = echo(&buffer);
         let at = at.index(answer.len());
         answer[at] = byte;

@@ -52,7 +52,7 @@ fn code_of_another_engine_is_not_found() {
     let cache = CodeCache::open(&safe_dir(&parent)).unwrap();
     cache.put("ab", &module(&engine));
     let mut config = wasmtime::Config::new();
-    config.epoch_interruption(true);
+    config.consume_fuel(true);
     assert!(cache.get(&Engine::new(&config).unwrap(), "ab").is_none());
 }
 

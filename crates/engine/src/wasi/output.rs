@@ -13,7 +13,7 @@ use wasmtime::Caller;
 
 use super::{BAD_DESCRIPTOR, Errno, INVALID, SUCCESS, with_memory, write};
 use crate::{
-    epoch::{TICK_MS, Ticks},
+    clock::{TICK_MS, Ticks},
     fault::plain_text,
     instance::Host,
     memory::region,

@@ -50,6 +50,21 @@ fn loops_in_array_map() {
 }
 
 #[test]
+fn works_long_without_a_loop() {
+    // Each calls the next one twice: 2^40 calls and no turn of a loop.
+    let mut tree = "(func $f40)".to_owned();
+    for n in 0..40 {
+        tree.push_str(&format!("(func $f{n} (call $f{next}) (call $f{next}))", next = n + 1));
+    }
+    let wat = sinner_with("filter", &tree, "(call $f0) (i32.const 0)");
+    hurts_only_its_own_record(&wat, &tight(), "ran longer than 100 ms");
+    // Instructions that are work for milliseconds each, one after the other.
+    let fill = "(memory.fill (i32.const 131072) (i32.const 1) (i32.const 6000000))";
+    let sin = format!("(drop (memory.grow (i32.const 100))) {} (i32.const 0)", fill.repeat(20_000));
+    hurts_only_its_own_record(&sinner("filter", &sin), &tight(), "ran longer than 100 ms");
+}
+
+#[test]
 fn traps() {
     let why = "trapped: wasm `unreachable` instruction executed";
     hurts_only_its_own_record(&sinner("filter", TRAPS), &tight(), why);

@@ -87,6 +87,22 @@ fn imports_that_nobody_has_are_named() {
 }
 
 #[test]
+fn what_the_host_adds_is_neither_to_be_taken_nor_seen() {
+    let taken = passes("filter", r#"(func (export "millrace:start"))"#);
+    assert_eq!(
+        refused(&taken, &tight()),
+        "module 'm': is not a valid module: it exports 'millrace:start', and names that begin with 'millrace:' are the \
+         host's own"
+    );
+    let started = wat::parse_str(passes("filter", "(func $begin) (start $begin)")).unwrap();
+    let info = engine().inspect("m", &started).unwrap();
+    assert_eq!(info.exports, ["memory", "alloc", "filter"]);
+    // The second memory is there once it is compiled, and still not the module's.
+    let reaches = r#"(func (i32.store 1 (i32.const 0) (i32.const 0)))"#;
+    assert!(refused(&passes("filter", reaches), &tight()).contains("is not a valid module: "));
+}
+
+#[test]
 fn all_that_is_missing_is_said_at_once() {
     assert_eq!(
         refused("(module)", &tight()),

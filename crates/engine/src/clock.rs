@@ -1,6 +1,6 @@
-//! The clock of deadlines: a thread that advances the epoch of wasmtime's engines every ten milliseconds.
+//! The clock of deadlines: a thread that counts ticks of ten milliseconds and ends the calls that are due.
 //!
-//! Each wake-up advances it by one, however late it comes: while the process is stopped or starved the clock stands
+//! Each wake-up is one tick, however late it comes: while the process is stopped or starved the clock stands
 //! still, and no module is blamed for time it did not have. For the same reason deadlines, budgets and rates are
 //! counted in these ticks and not in wall-clock time.
 
@@ -14,7 +14,8 @@ use std::{
 };
 
 use tokio::time::Duration;
-use wasmtime::Engine;
+
+use crate::deadline::Deadlines;
 
 /// The length of a tick in milliseconds.
 pub(crate) const TICK_MS: u64 = 10;
@@ -25,8 +26,9 @@ pub(crate) struct Ticks(Arc<AtomicU64>);
 
 /// The thread, which ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Ticker {
+pub(crate) struct Clock {
     ticks: Ticks,
+    deadlines: Deadlines,
     _stop: SyncSender<()>,
 }
 
@@ -35,31 +37,31 @@ impl Ticks {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn advance(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    fn advance(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 
-impl Ticker {
-    /// The clock of these engines, which end together.
-    pub(crate) fn start(engines: [&Engine; 2]) -> std::io::Result<Self> {
+impl Clock {
+    pub(crate) fn start() -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel(0);
         let ticks = Ticks::default();
-        let (clock, engines) = (ticks.clone(), engines.map(Engine::weak));
-        thread::Builder::new().name("millrace-epoch".to_owned()).spawn(move || {
+        let deadlines = Deadlines::new(ticks.clone());
+        let (clock, ends) = (ticks.clone(), deadlines.clone());
+        thread::Builder::new().name("millrace-clock".to_owned()).spawn(move || {
             while stopped.recv_timeout(Duration::from_millis(TICK_MS)) == Err(RecvTimeoutError::Timeout) {
-                for engine in &engines {
-                    let Some(engine) = engine.upgrade() else { return };
-                    engine.increment_epoch();
-                }
-                clock.advance();
+                ends.end_due(clock.advance());
             }
         })?;
-        Ok(Ticker { ticks, _stop: stop })
+        Ok(Clock { ticks, deadlines, _stop: stop })
     }
 
     pub(crate) fn ticks(&self) -> &Ticks {
         &self.ticks
+    }
+
+    pub(crate) fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
     }
 }
 
@@ -75,16 +77,13 @@ mod tests {
 
     #[test]
     fn the_thread_ends_with_its_owner() {
-        let mut config = wasmtime::Config::new();
-        config.epoch_interruption(true);
-        let engine = Engine::new(&config).unwrap();
-        let ticker = Ticker::start([&engine, &engine]).unwrap();
-        let ticks = ticker.ticks().clone();
+        let clock = Clock::start().unwrap();
+        let ticks = clock.ticks().clone();
         while ticks.now() == 0 {
             thread::yield_now();
         }
-        drop(ticker);
-        // The thread holds the other reference to the clock until it ends.
+        drop(clock);
+        // The thread holds the other references to the clock until it ends.
         while Arc::strong_count(&ticks.0) > 1 {
             thread::yield_now();
         }

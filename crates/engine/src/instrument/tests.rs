@@ -1,0 +1,107 @@
+//! Modules before and after.
+
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+use wasmtime::{Config, Engine, Instance, Module, Store};
+
+use super::*;
+
+fn text(wat: &str) -> Vec<u8> {
+    wat::parse_str(wat).unwrap()
+}
+
+/// How many stores to the added memory a module holds.
+fn checks(wasm: &[u8]) -> usize {
+    let mut checks = 0;
+    for payload in Parser::new(0).parse_all(wasm) {
+        if let Payload::CodeSectionEntry(body) = payload.unwrap() {
+            let operators = body.get_operators_reader().unwrap().into_iter();
+            let stores = operators.filter(
+                |operator| matches!(operator, Ok(Operator::I32Store { memarg }) if memarg.memory == 1),
+            );
+            checks += stores.count();
+        }
+    }
+    checks
+}
+
+fn sum(wasm: &[u8], n: i32) -> i32 {
+    let engine = Engine::new(&Config::new()).unwrap();
+    let mut store = Store::new(&engine, ());
+    let instance = Instance::new(&mut store, &Module::new(&engine, wasm).unwrap(), &[]).unwrap();
+    if let Ok(start) = instance.get_typed_func::<(), ()>(&mut store, START) {
+        start.call(&mut store, ()).unwrap();
+    }
+    instance.get_typed_func::<i32, i32>(&mut store, "sum").unwrap().call(&mut store, n).unwrap()
+}
+
+const SUMS: &str = r#"(module
+    (memory (export "memory") 1)
+    (global $start (mut i32) (i32.const 0))
+    (data (i32.const 8) "\02\00\00\00")
+    (func $begin (global.set $start (i32.load (i32.const 8))))
+    (start $begin)
+    (func (export "sum") (param $n i32) (result i32) (local $sum i32)
+        (local.set $sum (global.get $start))
+        (block $done (loop $next
+            (br_if $done (i32.eqz (local.get $n)))
+            (local.set $sum (i32.add (local.get $sum) (local.get $n)))
+            (memory.fill (i32.const 16) (i32.const 1) (local.get $n))
+            (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+            (br $next)))
+        (local.get $sum)))"#;
+
+#[test]
+fn every_function_turn_and_bulk_instruction_is_checked() {
+    let wasm = instrument(&text(SUMS)).unwrap();
+    assert_eq!(checks(&text(SUMS)), 0);
+    assert_eq!(checks(&wasm), 4);
+}
+
+#[test]
+fn the_start_function_waits_for_the_host() {
+    let engine = Engine::new(&Config::new()).unwrap();
+    let module = Module::new(&engine, instrument(&text(SUMS)).unwrap()).unwrap();
+    assert!(module.get_export(START).is_some());
+    let mut store = Store::new(&engine, ());
+    let instance = Instance::new(&mut store, &module, &[]).unwrap();
+    let sum = instance.get_typed_func::<i32, i32>(&mut store, "sum").unwrap();
+    assert_eq!(sum.call(&mut store, 0).unwrap(), 0, "it has run already");
+}
+
+#[test]
+fn what_was_not_valid_does_not_become_so() {
+    for invalid in [
+        r#"(module (memory 1) (export "memory" (memory 1)))"#,
+        "(module (memory 1) (func (i32.store 1 (i32.const 0) (i32.const 0))))",
+        r#"(module (memory 1) (data (memory 1) (i32.const 0) "a"))"#,
+        "(module (memory 1) (memory 1))",
+        "(module (func (result i32)))",
+    ] {
+        assert!(matches!(instrument(&text(invalid)), Err(InstrumentError::Invalid(_))), "{invalid}");
+    }
+}
+
+#[test]
+fn names_of_the_host_are_not_to_be_had() {
+    let taken = r#"(module (memory (export "millrace:deadline") 1))"#;
+    let error = instrument(&text(taken)).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "it exports 'millrace:deadline', and names that begin with 'millrace:' are the host's own"
+    );
+}
+
+proptest! {
+    #[test]
+    fn results_are_the_same(n in 0..1_000_i32) {
+        prop_assert_eq!(sum(&instrument(&text(SUMS)).unwrap(), n), 2 + n * (n + 1) / 2);
+    }
+
+    #[test]
+    fn any_bytes_come_to_a_module_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let wasm = [b"\0asm\x01\0\0\0", &bytes[..]].concat();
+        let _ = instrument(&wasm);
+    }
+}
