@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::run::selected;
 use crate::{
-    args::{PauseArgs, ResumeArgs},
+    args::{FileArgs, PauseArgs, ResumeArgs},
     assemble::Systems,
     report::Failure,
     state,
@@ -30,74 +30,94 @@ pub(super) fn check_reason(reason: &str) -> Result<(), Failure> {
 }
 
 /// What became of a pipeline, for people and for programs.
-pub(super) struct Done {
-    pub(super) pipeline: String,
-    pub(super) changed: bool,
+struct Done {
+    pipeline: String,
+    changed: bool,
+    says: String,
+}
+
+/// How a command changes the board for one pipeline: what to write, and what to say of it.
+pub(super) struct Change {
+    pub(super) writes: Vec<(String, Option<Value>)>,
     pub(super) says: String,
 }
 
+impl Change {
+    /// Nothing is to be written.
+    pub(super) fn none(says: impl Into<String>) -> Self {
+        Change { writes: Vec::new(), says: says.into() }
+    }
+}
+
 pub async fn pause(args: &PauseArgs) -> Result<(), Failure> {
-    let plan = state::load(&args.at).await?;
-    let names = selected(&plan, &args.names)?;
     check_reason(&args.reason)?;
-    let mut boards = BoardsOf::new()?;
-    let mut done = Vec::new();
-    for pipeline in names {
-        let board = boards.of(&plan, &pipeline).await?;
-        let key = pause_key(&pipeline);
-        let (changed, says) = match board.get(&key).map(|entry| entry.read::<PauseEntry>()) {
+    let since_ms = Clock::system().now_ms();
+    let entry = json!({ "by": HeldBy::Operator.name(), "reason": args.reason, "since_ms": since_ms });
+    change_each(&args.at, &args.names, false, |board, pipeline| {
+        let key = pause_key(pipeline);
+        match board.get(&key).map(|entry| entry.read::<PauseEntry>()) {
             Some(Ok(pause)) if pause.by == HeldBy::Operator.name() => {
-                (false, format!("was paused already by {}: {}", pause.by, pause.reason))
+                Change::none(format!("was paused already by {}: {}", pause.by, pause.reason))
             }
-            Some(Err(error)) => (false, format!("was paused already: {}", error.chain())),
+            Some(Err(error)) => Change::none(format!("was paused already: {}", error.chain())),
             // What the runtime holds may be a part of the pipeline; a person holds all of it.
             Some(Ok(_)) | None => {
-                let entry = json!({
-                    "by": HeldBy::Operator.name(), "reason": args.reason, "since_ms": Clock::system().now_ms(),
-                });
-                board.put(&[(key, Some(entry))]).await?;
-                (true, "paused".to_owned())
+                Change { writes: vec![(key, Some(entry.clone()))], says: "paused".to_owned() }
             }
-        };
-        done.push(Done { pipeline, changed, says });
-    }
-    print(&done, args.at.json)
+        }
+    })
+    .await
 }
 
 pub async fn resume(args: &ResumeArgs) -> Result<(), Failure> {
-    let plan = state::load(&args.at).await?;
-    let names = selected(&plan, &args.names)?;
+    change_each(&args.at, &args.names, args.all, |board, pipeline| {
+        // Its own and those of its isolated sinks.
+        let is_of = |key: &String| paused_by_key(key).and_then(|name| lane_of(name, pipeline)).is_some();
+        let removed: Vec<_> = board.entries().into_keys().filter(is_of).map(|key| (key, None)).collect();
+        let says = if removed.is_empty() { "was not paused" } else { "resumed" };
+        Change { writes: removed, says: says.to_owned() }
+    })
+    .await
+}
+
+/// Does to each of the pipelines what `change` finds, and prints what became of it; with `only_changed` nothing of those
+/// that stay as they are.
+pub(super) async fn change_each(
+    at: &FileArgs,
+    names: &[String],
+    only_changed: bool,
+    change: impl Fn(&Board, &str) -> Change,
+) -> Result<(), Failure> {
+    let plan = state::load(at).await?;
+    let names = selected(&plan, names)?;
     let mut boards = BoardsOf::new()?;
     let mut done = Vec::new();
     for pipeline in names {
         let board = boards.of(&plan, &pipeline).await?;
-        // Its own and those of its isolated sinks.
-        let is_of = |key: &String| paused_by_key(key).and_then(|name| lane_of(name, &pipeline)).is_some();
-        let removed: Vec<_> = board.entries().into_keys().filter(is_of).map(|key| (key, None)).collect();
-        let changed = !removed.is_empty();
+        let Change { writes, says } = change(board, &pipeline);
+        let changed = !writes.is_empty();
         if changed {
-            board.put(&removed).await?;
-        } else if args.all {
+            board.put(&writes).await?;
+        } else if only_changed {
             continue;
         }
-        let says = if changed { "resumed" } else { "was not paused" };
-        done.push(Done { pipeline, changed, says: says.to_owned() });
+        done.push(Done { pipeline, changed, says });
     }
-    print(&done, args.at.json)
+    print(&done, at.json)
 }
 
 /// The boards of the brokers, each opened once.
-pub(super) struct BoardsOf {
+struct BoardsOf {
     systems: Systems,
     open: BTreeMap<String, Board>,
 }
 
 impl BoardsOf {
-    pub(super) fn new() -> Result<Self, Failure> {
+    fn new() -> Result<Self, Failure> {
         Ok(BoardsOf { systems: Systems::new()?, open: BTreeMap::new() })
     }
 
-    pub(super) async fn of(&mut self, plan: &Plan, pipeline: &str) -> Result<&Board, Failure> {
+    async fn of(&mut self, plan: &Plan, pipeline: &str) -> Result<&Board, Failure> {
         let name = &plan.pipelines[pipeline].from.broker;
         if !self.open.contains_key(name) {
             let (broker, topic) = self.systems.control(plan, name)?;
@@ -108,7 +128,7 @@ impl BoardsOf {
     }
 }
 
-pub(super) fn print(done: &[Done], as_json: bool) -> Result<(), Failure> {
+fn print(done: &[Done], as_json: bool) -> Result<(), Failure> {
     let mut out = stdout().lock();
     if as_json {
         let list: Vec<Value> = done

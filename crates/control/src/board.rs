@@ -2,13 +2,14 @@
 
 use std::{
     collections::BTreeMap,
+    ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard},
 };
 
 use bytes::Bytes;
 use millrace_core::{
     Broker, Class, Error, NewRecord, PartitionSpan, Producer, Record, Result, Source, SourceEvent, Start,
-    Subscription, TopicInfo, TopicSpec,
+    Stretch, Subscription, TopicSpec, read_up_to,
 };
 use serde_json::Value;
 use tokio::{
@@ -250,49 +251,20 @@ async fn read(broker: &dyn Broker, topic: &str, held: &Held) -> Result<Option<Bo
         batch_records_max: 1_000,
     };
     let mut source = broker.subscribe(subscription).await?;
-    let mut passing = None;
-    match timeout(READ_WITHIN, catch_up(&mut *source, &info, held, &mut passing)).await {
-        Ok(Ok(true)) => Ok(Some(source)),
-        Ok(Ok(false)) => Ok(None),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(passing.unwrap_or_else(|| unread(topic))),
-    }
+    let mut ends: BTreeMap<i32, i64> =
+        info.partitions.iter().map(|(number, span)| (*number, span.end)).collect();
+    ends.retain(|number, end| *end > info.partitions[number].start);
+    let take = |stretch: Stretch| {
+        held.take_in(stretch.records);
+        held.note_reached(stretch.partition, stretch.next_offset);
+        ControlFlow::Continue(())
+    };
+    let more = read_up_to(&mut *source, ends, (&format!("topic {topic}"), READ_WITHIN), take).await?;
+    Ok(more.then_some(source))
 }
 
 fn unread(topic: &str) -> Error {
     Error::retry(format!("topic {topic}"), format!("not read within {} s", READ_WITHIN.as_secs()))
-}
-
-/// Whether there is more to come. Notes the last error that may pass.
-async fn catch_up(
-    source: &mut dyn Source,
-    info: &TopicInfo,
-    held: &Held,
-    passing: &mut Option<Error>,
-) -> Result<bool> {
-    let mut open: BTreeMap<i32, i64> =
-        info.partitions.iter().map(|(number, span)| (*number, span.end)).collect();
-    open.retain(|number, end| *end > info.partitions[number].start);
-    while !open.is_empty() {
-        let (partition, next_offset) = match source.next().await {
-            Ok(Some(SourceEvent::Batch(batch))) => {
-                let read = (batch.partition, batch.next_offset());
-                held.take_in(batch.records);
-                read
-            }
-            Ok(Some(SourceEvent::CaughtUp { partition, next_offset })) => (partition.partition, next_offset),
-            Ok(Some(_)) => continue,
-            Ok(None) => return Ok(false),
-            Err(error) if error.class() == Class::Retry => {
-                *passing = Some(error);
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        held.note_reached(partition, next_offset);
-        open.retain(|number, end| *number != partition || next_offset < *end);
-    }
-    Ok(true)
 }
 
 /// Takes in what comes, for as long as there is something to read from.

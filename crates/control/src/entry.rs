@@ -1,8 +1,11 @@
-//! An entry of the board as it lies in the topic: JSON with a format number.
+//! An entry of the board as it lies in the topic: a numbered one.
 
 use bytes::Bytes;
-use millrace_core::{Error, Result};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use millrace_core::{
+    Error, Result,
+    numbered::{self, Found},
+};
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
 /// The newest format this program reads, and the one it writes.
@@ -12,22 +15,6 @@ pub const FORMAT: u64 = 1;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     bytes: Bytes,
-}
-
-#[derive(Serialize)]
-struct Written<'a> {
-    format: u64,
-    entry: &'a Value,
-}
-
-#[derive(Deserialize)]
-struct Numbered {
-    format: u64,
-}
-
-#[derive(Deserialize)]
-struct Read<T> {
-    entry: T,
 }
 
 impl Entry {
@@ -42,8 +29,7 @@ impl Entry {
 
     /// The bytes of an entry.
     pub(crate) fn encode(entry: &Value) -> Bytes {
-        let written = Written { format: FORMAT, entry };
-        serde_json::to_vec(&written).expect("invariant: JSON values can be written").into()
+        numbered::encode(FORMAT, entry)
     }
 
     /// What it says.
@@ -51,9 +37,10 @@ impl Entry {
     /// # Errors
     /// Fatal: its format is newer than this program, or it is damaged.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
-        self.replaceable()?;
-        let read: Read<T> = serde_json::from_slice(&self.bytes).map_err(damaged)?;
-        Ok(read.entry)
+        match numbered::decode(FORMAT, &self.bytes).map_err(damaged)? {
+            Found::Entry(entry) => Ok(entry),
+            Found::Newer(format) => Err(newer(format)),
+        }
     }
 
     /// Whether this program may write another one in its place: also where it is damaged.
@@ -61,16 +48,18 @@ impl Entry {
     /// # Errors
     /// Fatal: its format is newer than this program.
     pub(crate) fn replaceable(&self) -> Result<()> {
-        match serde_json::from_slice::<Numbered>(&self.bytes) {
-            Ok(Numbered { format }) if format > FORMAT => Err(Error::fatal(
-                "control topic",
-                format!(
-                    "an entry has format {format}, this program knows formats up to {FORMAT}: use the program that wrote it"
-                ),
-            )),
-            Ok(_) | Err(_) => Ok(()),
+        match numbered::decode::<IgnoredAny>(FORMAT, &self.bytes) {
+            Ok(Found::Newer(format)) => Err(newer(format)),
+            Ok(Found::Entry(_)) | Err(_) => Ok(()),
         }
     }
+}
+
+fn newer(format: u64) -> Error {
+    let why = format!(
+        "an entry has format {format}, this program knows formats up to {FORMAT}: use the program that wrote it"
+    );
+    Error::fatal("control topic", why)
 }
 
 fn damaged(error: serde_json::Error) -> Error {

@@ -18,6 +18,7 @@ mod lookup;
 mod message;
 pub mod module_info;
 mod module_reference;
+pub mod numbered;
 mod partitioner;
 mod record;
 pub mod settings;
@@ -27,6 +28,7 @@ mod step;
 mod store;
 mod template;
 mod transaction;
+mod up_to;
 pub mod views;
 
 pub use blocking::off_the_reactor;
@@ -53,3 +55,4 @@ pub use step::{LookBack, Outcome, Rejected, Step, StepContext, StepFactory, Step
 pub use store::{Finding, Store, StoreKind, View};
 pub use template::{Template, TemplateError, TemplateErrorKind};
 pub use transaction::{CommitOutcome, States, Transactor};
+pub use up_to::{Stretch, read_up_to};

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use millrace_core::{Error, Record, Result, Version};
+use millrace_core::{Error, Record, Result, Version, numbered::Found};
 
 use crate::{
-    entry::{Found, Key, LatestEntry, UploadEntry, decode},
+    entry::{Key, LatestEntry, UploadEntry, decode},
     manifest::Manifest,
     shelf::{Shelf, Versions},
 };
@@ -99,7 +99,7 @@ impl Entries {
         match self.latest.get(name) {
             None => Ok(None),
             Some(Found::Entry(entry)) => Ok(Some(entry)),
-            Some(Found::Newer) => Err(newer(&format!("{name}@latest"))),
+            Some(Found::Newer(_)) => Err(newer(&format!("{name}@latest"))),
         }
     }
 
@@ -109,7 +109,7 @@ impl Entries {
             let versions = modules.entry(name.clone()).or_default();
             match claims.first().map(|claim| &claim.manifest) {
                 Some(Found::Entry(manifest)) => drop(versions.all.insert(version.clone(), manifest.clone())),
-                Some(Found::Newer) => versions.unreadable.push(version.clone()),
+                Some(Found::Newer(_)) => versions.unreadable.push(version.clone()),
                 None => {}
             }
         }
@@ -128,7 +128,7 @@ impl Claim {
     pub(crate) fn manifest(&self, label: &str) -> Result<&Manifest> {
         match &self.manifest {
             Found::Entry(manifest) => Ok(manifest),
-            Found::Newer => Err(newer(label)),
+            Found::Newer(_) => Err(newer(label)),
         }
     }
 }

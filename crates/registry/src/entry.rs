@@ -1,7 +1,10 @@
-//! How the registry is written: keys, and JSON with a format number, as on the control topic.
+//! How the registry is written: keys, and numbered entries, as on the control topic.
 
 use bytes::Bytes;
-use millrace_core::{ModuleReference, NewRecord, Version, VersionChoice};
+use millrace_core::{
+    ModuleReference, NewRecord, Version, VersionChoice,
+    numbered::{self, Found},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{manifest::Manifest, version_text};
@@ -50,31 +53,6 @@ pub(crate) struct LatestEntry {
     pub(crate) before: Vec<Version>,
 }
 
-/// What a value was found to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Found<T> {
-    /// This.
-    Entry(T),
-    /// Something in a newer format.
-    Newer,
-}
-
-#[derive(Serialize)]
-struct Written<'a, T> {
-    format: u64,
-    entry: &'a T,
-}
-
-#[derive(Deserialize)]
-struct Numbered {
-    format: u64,
-}
-
-#[derive(Deserialize)]
-struct Read<T> {
-    entry: T,
-}
-
 impl Key {
     /// None: it is none of ours.
     pub(crate) fn parse(key: &[u8]) -> Option<Key> {
@@ -96,16 +74,11 @@ impl Key {
 
 /// A value of the board; none where it is damaged.
 pub(crate) fn decode<T: DeserializeOwned>(value: &[u8]) -> Option<Found<T>> {
-    let Numbered { format } = serde_json::from_slice(value).ok()?;
-    if format > FORMAT {
-        return Some(Found::Newer);
-    }
-    serde_json::from_slice(value).ok().map(|Read { entry }| Found::Entry(entry))
+    numbered::decode(FORMAT, value).ok()
 }
 
 fn encode<T: Serialize>(entry: &T) -> Bytes {
-    let written = Written { format: FORMAT, entry };
-    serde_json::to_vec(&written).expect("invariant: entries can be written as JSON").into()
+    numbered::encode(FORMAT, entry)
 }
 
 fn record(partition: i32, key: String, value: Option<Bytes>) -> NewRecord {
@@ -168,15 +141,5 @@ mod tests {
             assert_eq!(key(foreign), None, "{foreign}");
         }
         assert_eq!(Key::parse(b"\xff"), None);
-    }
-
-    #[test]
-    fn newer_formats_are_told_from_damage() {
-        let newer = br#"{"format": 2, "entry": 7}"#;
-        assert_eq!(decode::<UploadEntry>(newer), Some(Found::Newer));
-        assert_eq!(decode::<UploadEntry>(br#"{"format": 1, "entry": 7}"#), None);
-        assert_eq!(decode::<UploadEntry>(b"no json"), None);
-        let entry = UploadEntry { chunks: 2, at_ms: 3 };
-        assert_eq!(decode(&encode(&entry)), Some(Found::Entry(entry)));
     }
 }

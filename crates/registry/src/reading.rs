@@ -1,11 +1,9 @@
 //! Reading a partition up to where it ends now.
 
-use std::ops::ControlFlow;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
-use millrace_core::{
-    Broker, Class, Error, PartitionSpan, Record, Result, Source, SourceEvent, Start, Subscription,
-};
-use tokio::time::{Duration, timeout};
+use millrace_core::{Broker, PartitionSpan, Record, Result, Start, Stretch, Subscription, read_up_to};
+use tokio::time::Duration;
 
 /// How long it may take.
 const READ_WITHIN: Duration = Duration::from_secs(60);
@@ -34,44 +32,8 @@ pub(crate) async fn read(
         batch_records_max: 1_000,
     };
     let mut source = broker.subscribe(subscription).await?;
-    let mut passing = None;
-    let end = timeout(READ_WITHIN, catch_up(&mut *source, span.end, &mut take, &mut passing)).await;
-    end.unwrap_or_else(|_| {
-        Err(passing.unwrap_or_else(|| {
-            Error::retry(format!("topic {topic}"), format!("not read within {} s", READ_WITHIN.as_secs()))
-        }))
-    })
-}
-
-/// Notes the last error that may pass.
-async fn catch_up(
-    source: &mut dyn Source,
-    end: i64,
-    take: &mut (impl FnMut(Record) -> ControlFlow<()> + Send),
-    passing: &mut Option<Error>,
-) -> Result<()> {
-    loop {
-        let next_offset = match source.next().await {
-            Ok(Some(SourceEvent::Batch(batch))) => {
-                let next_offset = batch.next_offset();
-                for record in batch.records {
-                    if take(record).is_break() {
-                        return Ok(());
-                    }
-                }
-                next_offset
-            }
-            Ok(Some(SourceEvent::CaughtUp { next_offset, .. })) => next_offset,
-            Ok(Some(_)) => continue,
-            Ok(None) => return Ok(()),
-            Err(error) if error.class() == Class::Retry => {
-                *passing = Some(error);
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        if next_offset >= end {
-            return Ok(());
-        }
-    }
+    let ends = BTreeMap::from([(partition, span.end)]);
+    let who = format!("topic {topic}");
+    let take = |stretch: Stretch| stretch.records.into_iter().try_for_each(&mut take);
+    read_up_to(&mut *source, ends, (&who, READ_WITHIN), take).await.map(drop)
 }

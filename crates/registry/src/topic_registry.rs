@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use millrace_core::{
     Broker, CreateOutcome, Error, NewRecord, PartitionSpan, Position, Result, TopicInfo, TopicSpec, Version,
+    numbered::Found,
 };
 use sha2::{Digest, Sha256};
 use tokio::time::{Duration, timeout};
@@ -19,7 +20,7 @@ use crate::{
     board::{Board, Entries},
     code,
     contract::{Deployed, ModuleRegistry, Moved, NewModule},
-    entry::{self, BOARD, CODE, Found, LatestEntry, UploadEntry},
+    entry::{self, BOARD, CODE, LatestEntry, UploadEntry},
     manifest::Manifest,
     reading,
     shelf::Shelf,
@@ -348,7 +349,7 @@ impl ModuleRegistry for TopicRegistry {
         for claim in claims.iter().rev() {
             let chunks = match &claim.manifest {
                 Found::Entry(manifest) => manifest.chunks,
-                Found::Newer => continue,
+                Found::Newer(_) => continue,
             };
             self.remove(name, version, &claim.upload, chunks, manifest.deployed_at_ms).await?;
         }
