@@ -112,11 +112,12 @@ impl Systems {
         for module in pipeline.modules() {
             let Some((_, versions)) = running.iter().find(|(id, _)| **id == *module.id) else { continue };
             let (version, origin) = self.version(plan, module).await?;
-            if let Some((reference, deployed)) = origin {
+            if let Some(deployed) = origin {
                 if version.about.digest != versions.wanted().about.digest {
                     versions.offer(fits(version, versions)?);
                 }
-                self.following.set(&reference, versions, deployed);
+                versions.come_from(deployed.clone());
+                self.following.set(versions, deployed);
             }
         }
         Ok(())
@@ -271,9 +272,9 @@ impl Systems {
         let (version, origin) = self.version(plan, module).await?;
         let versions = match origin {
             None => Versions::fixed(version),
-            Some((reference, deployed)) => {
+            Some(deployed) => {
                 let versions = Versions::changing(version, deployed.clone());
-                self.following.set(&reference, &versions, deployed);
+                self.following.set(&versions, deployed);
                 versions
             }
         };
@@ -292,7 +293,7 @@ impl Systems {
         &mut self,
         plan: &Plan,
         module: &ModulePlan,
-    ) -> Result<(Version, Option<(ModuleReference, Arc<Deployed>)>), Error> {
+    ) -> Result<(Version, Option<Arc<Deployed>>), Error> {
         let code = self.modules.code(plan, module).await?;
         let options = ModuleOptions {
             params: module.with.clone(),
@@ -307,8 +308,9 @@ impl Systems {
             Some(_) | None => None,
         };
         let Access { registry, keys } = self.modules.access(plan).await?;
-        let deployed = Deployed { registry, keys, engine: self.engine.clone(), options, trial };
-        Ok((deployed.trying(version)?, Some((reference.clone(), Arc::new(deployed)))))
+        let (reference, engine) = (reference.clone(), self.engine.clone());
+        let deployed = Deployed { reference, registry, keys, engine, options, trial };
+        Ok((deployed.trying(version)?, Some(Arc::new(deployed))))
     }
 
     /// Compiles and checks a version on trial.

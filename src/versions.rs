@@ -24,6 +24,8 @@ pub fn version(engine: &SmartEngine, label: &str, wasm: &[u8], options: &ModuleO
 
 /// The deployed versions of a module, as a step runs them.
 pub struct Deployed {
+    /// What the step is to run.
+    pub reference: ModuleReference,
     /// Where they lie.
     pub registry: Arc<dyn ModuleRegistry>,
     /// Who must have signed them; none: nobody.
@@ -63,6 +65,18 @@ impl VersionSource for Deployed {
             None => Ok(None),
         }
     }
+
+    async fn newest(&self, known: &str) -> Result<Option<Version>> {
+        if self.reference.version != VersionChoice::Latest {
+            return Ok(None);
+        }
+        let shelf = self.registry.list().await?;
+        match shelf.resolve(&self.reference) {
+            Ok(manifest) if *manifest.digest != *known => self.load(manifest).await.map(Some),
+            // Deleted, or nothing is the latest: there is nothing to take up.
+            Ok(_) | Err(_) => Ok(None),
+        }
+    }
 }
 
 /// The steps that run whatever `latest` names. Cloning shares them.
@@ -71,7 +85,6 @@ pub struct Following(Arc<Mutex<Vec<Followed>>>);
 
 #[derive(Clone)]
 struct Followed {
-    reference: ModuleReference,
     versions: WeakVersions,
     deployed: Arc<Deployed>,
 }
@@ -85,12 +98,11 @@ struct Looked {
 
 impl Following {
     /// What a step runs from now on: it follows `latest`, until no pipeline runs it, or stays with a version.
-    pub fn set(&self, reference: &ModuleReference, versions: &Versions, deployed: Arc<Deployed>) {
+    pub fn set(&self, versions: &Versions, deployed: Arc<Deployed>) {
         let mut followed = self.lock();
         followed.retain(|one| one.versions.upgrade().is_some_and(|other| !other.is(versions)));
-        if reference.version == VersionChoice::Latest {
-            let reference = reference.clone();
-            followed.push(Followed { reference, versions: versions.downgrade(), deployed });
+        if deployed.reference.version == VersionChoice::Latest {
+            followed.push(Followed { versions: versions.downgrade(), deployed });
         }
     }
 
@@ -120,7 +132,7 @@ impl Following {
                 Err(error) => Err(error),
             };
             if let Err(error) = offered {
-                tracing::debug!(module = %one.reference, error = %error.chain(), "whether there is a new version is not known");
+                tracing::debug!(module = %one.deployed.reference, error = %error.chain(), "whether there is a new version is not known");
             }
         }
     }
@@ -154,7 +166,7 @@ async fn shelf<'a>(looked: &'a mut Vec<Looked>, registry: &Arc<dyn ModuleRegistr
 /// Retry: it is not known yet.
 async fn offer(followed: &Followed, versions: &Versions, shelf: &Shelf) -> Result<()> {
     // Deleted, or nothing is the latest: there is nothing to take up.
-    let Ok(manifest) = shelf.resolve(&followed.reference) else { return Ok(()) };
+    let Ok(manifest) = shelf.resolve(&followed.deployed.reference) else { return Ok(()) };
     if *versions.wanted().about.digest == *manifest.digest {
         versions.settle();
         return Ok(());

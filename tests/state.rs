@@ -2,6 +2,7 @@
 
 mod applying;
 mod following;
+mod quarantine;
 mod secrets;
 mod swapping;
 mod trials;

@@ -17,12 +17,11 @@ const ALONE: &str = "steps: [{ id: own, uses: own@1.1.0, with: { suffix: \"!\" }
 
 impl Stage {
     /// One version is in use, and another one there.
-    fn with_two_versions(steps: &'static str) -> Self {
-        let stage = Stage::embedded();
-        stage.write(&[own(steps)]);
-        stage.deploy("1.0.0", PASSES, &[]);
-        stage.deploy("1.1.0", MARKS, &["--param", "suffix=!", "--no-latest"]);
-        stage
+    fn with_two_versions(self, steps: &'static str) -> Self {
+        self.write(&[own(steps)]);
+        self.deploy("1.0.0", PASSES, &[]);
+        self.deploy("1.1.0", MARKS, &["--param", "suffix=!", "--no-latest"]);
+        self
     }
 
     /// Waits until the one version on trial has had so many records.
@@ -35,13 +34,22 @@ impl Stage {
 
     fn send(&self, lines: &str, more: &[&str]) {
         self.millrace.write("lines", lines);
-        self.ok(&[&["topic", "produce", "in", "--file", "lines"], more].concat());
+        self.ok(&[&["topic", "produce", &format!("{}in", self.prefix), "--file", "lines"], more].concat());
     }
 }
 
 #[test]
-fn a_canary_takes_its_partitions_until_it_is_let_go_or_taken_over() {
-    let stage = Stage::with_two_versions(ON_PARTITION_1);
+fn a_canary_takes_its_partitions_until_it_is_let_go_or_taken_over_embedded() {
+    a_canary_takes_its_partitions_until_it_is_let_go_or_taken_over(Stage::embedded());
+}
+
+#[test]
+fn a_canary_takes_its_partitions_until_it_is_let_go_or_taken_over_on_kafka() {
+    a_canary_takes_its_partitions_until_it_is_let_go_or_taken_over(Stage::kafka("canary"));
+}
+
+fn a_canary_takes_its_partitions_until_it_is_let_go_or_taken_over(stage: Stage) {
+    let stage = stage.with_two_versions(ON_PARTITION_1);
     let planned = stage.plan()["changes"].clone();
     let is_planned = |change: &Value| change["subject"] == "smart_module" && change["name"] == "own@1.1.0";
     assert!(planned.as_array().unwrap().iter().any(is_planned), "{planned:#}");
@@ -74,9 +82,18 @@ fn a_canary_takes_its_partitions_until_it_is_let_go_or_taken_over() {
 }
 
 #[test]
-fn a_canary_of_a_share_takes_whole_keys() {
+fn a_canary_of_a_share_takes_whole_keys_embedded() {
+    a_canary_of_a_share_takes_whole_keys(Stage::embedded());
+}
+
+#[test]
+fn a_canary_of_a_share_takes_whole_keys_on_kafka() {
+    a_canary_of_a_share_takes_whole_keys(Stage::kafka("share"));
+}
+
+fn a_canary_of_a_share_takes_whole_keys(stage: Stage) {
     const USERS: usize = 200;
-    let stage = Stage::with_two_versions(ON_A_SHARE);
+    let stage = stage.with_two_versions(ON_A_SHARE);
     stage.apply();
     let running = stage.follow();
     let line = |n: usize| format!("{{\"user\":\"u{}\",\"n\":{n}}}\n", n % USERS);
@@ -100,8 +117,17 @@ fn a_canary_of_a_share_takes_whole_keys() {
 }
 
 #[test]
-fn a_shadow_changes_nothing_and_tells_what_it_would_have_changed() {
-    let stage = Stage::with_two_versions(IN_THE_SHADOW);
+fn a_shadow_changes_nothing_and_tells_what_it_would_have_changed_embedded() {
+    a_shadow_changes_nothing_and_tells_what_it_would_have_changed(Stage::embedded());
+}
+
+#[test]
+fn a_shadow_changes_nothing_and_tells_what_it_would_have_changed_on_kafka() {
+    a_shadow_changes_nothing_and_tells_what_it_would_have_changed(Stage::kafka("shadow"));
+}
+
+fn a_shadow_changes_nothing_and_tells_what_it_would_have_changed(stage: Stage) {
+    let stage = stage.with_two_versions(IN_THE_SHADOW);
     stage.apply();
     let running = stage.follow();
     let numbers = |range: std::ops::Range<u32>| range.map(|n| format!("{n}\n")).collect::<String>();
@@ -110,11 +136,12 @@ fn a_shadow_changes_nothing_and_tells_what_it_would_have_changed() {
     stage.until_done(&["one"], 1);
     let trial = stage.until_tried(303);
     assert_eq!((&trial["rejected"], &trial["differing"]), (&json!(1), &json!(2)), "{trial:#}");
-    let tail = stage.ok(&["topic", "tail", "in", "--from", "beginning", "--until-end", "--json"]);
+    let topic = format!("{}in", stage.prefix);
+    let tail = stage.ok(&["topic", "tail", &topic, "--from", "beginning", "--until-end", "--json"]);
     let records: Vec<Value> = tail.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let found = |value: &str, difference: &str| {
         let record = records.iter().find(|record| record["value"] == value).unwrap();
-        (format!("in/{}/{}", record["partition"], record["offset"]), difference.to_owned())
+        (format!("{topic}/{}/{}", record["partition"], record["offset"]), difference.to_owned())
     };
     let first = trial["first"].as_array().unwrap().iter().map(|one| {
         let text = |key: &str| one[key].as_str().unwrap().to_owned();
@@ -123,8 +150,8 @@ fn a_shadow_changes_nothing_and_tells_what_it_would_have_changed() {
     let expected = BTreeSet::from([found("drop it", "count"), found("rekey", "key")]);
     assert_eq!(first.collect::<BTreeSet<_>>(), expected);
     let status = stage.millrace.run(&["status"]);
-    let line = "step own: shadow own@1.1.0: 303 records, 1 rejected, 2 differ, first in/";
-    assert!(status.stdout.contains(line) && !status.stdout.contains("drop it"), "{status:#?}");
+    let line = format!("step own: shadow own@1.1.0: 303 records, 1 rejected, 2 differ, first {topic}/");
+    assert!(status.stdout.contains(&line) && !status.stdout.contains("drop it"), "{status:#?}");
 
     let outputs: Vec<String> = stage.values("one").into_iter().map(|(_, value)| value).collect();
     let expected: BTreeSet<String> = (0..300).map(|n| n.to_string()).chain(["rekey".to_owned()]).collect();
