@@ -112,12 +112,11 @@ impl Systems {
         for module in pipeline.modules() {
             let Some((_, versions)) = running.iter().find(|(id, _)| **id == *module.id) else { continue };
             let (version, origin) = self.version(plan, module).await?;
-            if let Some(deployed) = origin {
+            if let Some((reference, deployed)) = origin {
                 if version.about.digest != versions.wanted().about.digest {
                     versions.offer(fits(version, versions)?);
                 }
-                versions.come_from(deployed.clone());
-                self.following.set(versions, deployed);
+                self.following.set(&reference, versions, deployed);
             }
         }
         Ok(())
@@ -272,9 +271,9 @@ impl Systems {
         let (version, origin) = self.version(plan, module).await?;
         let versions = match origin {
             None => Versions::fixed(version),
-            Some(deployed) => {
+            Some((reference, deployed)) => {
                 let versions = Versions::changing(version, deployed.clone());
-                self.following.set(&versions, deployed);
+                self.following.set(&reference, &versions, deployed);
                 versions
             }
         };
@@ -293,7 +292,7 @@ impl Systems {
         &mut self,
         plan: &Plan,
         module: &ModulePlan,
-    ) -> Result<(Version, Option<Arc<Deployed>>), Error> {
+    ) -> Result<(Version, Option<(ModuleReference, Arc<Deployed>)>), Error> {
         let code = self.modules.code(plan, module).await?;
         let options = ModuleOptions {
             params: module.with.clone(),
@@ -308,9 +307,8 @@ impl Systems {
             Some(_) | None => None,
         };
         let Access { registry, keys } = self.modules.access(plan).await?;
-        let (reference, engine) = (reference.clone(), self.engine.clone());
-        let deployed = Deployed { reference, registry, keys, engine, options, trial };
-        Ok((deployed.trying(version)?, Some(Arc::new(deployed))))
+        let deployed = Deployed { registry, keys, engine: self.engine.clone(), options, trial };
+        Ok((deployed.trying(version)?, Some((reference.clone(), Arc::new(deployed)))))
     }
 
     /// Compiles and checks a version on trial.

@@ -26,6 +26,7 @@ use self::{
     report::{News, Reporter},
     version_log::BoardLog,
 };
+use crate::versions::Following;
 
 /// How often it is looked whether there is something to tell.
 const TICK: Duration = Duration::from_millis(500);
@@ -33,12 +34,16 @@ const TICK: Duration = Duration::from_millis(500);
 /// How long the last words of a process may take.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 
+/// How long a pipeline that is resumed waits for news of its modules.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
+
 /// The boards of a process's brokers.
 pub struct Boards {
     stations: BTreeMap<String, Arc<Station>>,
     health: Health,
     metrics: Metrics,
     clock: Clock,
+    following: Following,
 }
 
 /// One board and the pipelines that it is for.
@@ -57,6 +62,7 @@ struct Station {
     tasks: Mutex<JoinSet<()>>,
     closed: CancellationToken,
     clock: Clock,
+    following: Following,
 }
 
 /// Lets a pipeline begin when its board is read.
@@ -64,8 +70,8 @@ struct Door(Arc<Station>);
 
 impl Boards {
     /// None is opened yet.
-    pub fn new(health: Health, metrics: Metrics, clock: Clock) -> Self {
-        Boards { stations: BTreeMap::new(), health, metrics, clock }
+    pub fn new(health: Health, metrics: Metrics, clock: Clock, following: Following) -> Self {
+        Boards { stations: BTreeMap::new(), health, metrics, clock, following }
     }
 
     /// The handle of a lane that reads from this broker, held by what the broker's board says.
@@ -87,6 +93,7 @@ impl Boards {
                 tasks: Mutex::default(),
                 closed: CancellationToken::new(),
                 clock: self.clock.clone(),
+                following: self.following.clone(),
             })
         });
         let steering = lock(&station.pipelines).entry(pipeline.clone()).or_default().clone();
@@ -173,6 +180,9 @@ async fn open(station: &Arc<Station>) -> Result<Option<Arc<Board>>> {
 async fn obey(station: Arc<Station>, board: Arc<Board>) {
     let mut changes = board.changes();
     while changes.changed().await.is_ok() {
+        if station.will_let_go(&board) {
+            station.look().await;
+        }
         station.take_in(&board);
     }
 }
@@ -214,6 +224,20 @@ impl Station {
             // None when it was closed first.
             let _ = closed.run_until_cancelled_owned(work).await;
         });
+    }
+
+    /// Whether a lane is held that the board lets go.
+    fn will_let_go(&self, board: &Board) -> bool {
+        lock(&self.held).iter().any(|name| pause_on(board, name).is_none())
+    }
+
+    /// Looks for new versions of modules: what was deployed before a pause was lifted is what goes on.
+    async fn look(&self) {
+        if timeout(LOOK_WITHIN, self.following.look()).await.is_err() {
+            tracing::warn!(
+                "whether there are new versions of modules is not known, pipelines are resumed without"
+            );
+        }
     }
 
     /// Holds and lets go what the board says.
@@ -260,6 +284,9 @@ impl Station {
             return Ok(());
         }
         board.put(&news).await?;
+        if made.iter().any(|(name, _)| board.get(&pause_key(name)).is_none()) {
+            self.look().await;
+        }
         for (name, steering) in made {
             // Somebody may have removed it as soon as it was there.
             match board.get(&pause_key(&name)) {

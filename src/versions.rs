@@ -7,7 +7,10 @@ use millrace_core::{Class, Error, ModuleReference, Result, VersionChoice};
 use millrace_engine::{ModuleOptions, SmartEngine};
 use millrace_registry::{Manifest, ModuleRegistry, Shelf, VerifyingKey, verify};
 use millrace_runtime::{ModuleAbout, Trial, Version, VersionSource, Versions, WeakVersions};
-use tokio::time::{Duration, MissedTickBehavior, interval};
+use tokio::{
+    sync::Mutex as AsyncMutex,
+    time::{Duration, MissedTickBehavior, interval},
+};
 
 use crate::report::say;
 
@@ -24,8 +27,6 @@ pub fn version(engine: &SmartEngine, label: &str, wasm: &[u8], options: &ModuleO
 
 /// The deployed versions of a module, as a step runs them.
 pub struct Deployed {
-    /// What the step is to run.
-    pub reference: ModuleReference,
     /// Where they lie.
     pub registry: Arc<dyn ModuleRegistry>,
     /// Who must have signed them; none: nobody.
@@ -65,26 +66,22 @@ impl VersionSource for Deployed {
             None => Ok(None),
         }
     }
-
-    async fn newest(&self, known: &str) -> Result<Option<Version>> {
-        if self.reference.version != VersionChoice::Latest {
-            return Ok(None);
-        }
-        let shelf = self.registry.list().await?;
-        match shelf.resolve(&self.reference) {
-            Ok(manifest) if *manifest.digest != *known => self.load(manifest).await.map(Some),
-            // Deleted, or nothing is the latest: there is nothing to take up.
-            Ok(_) | Err(_) => Ok(None),
-        }
-    }
 }
 
 /// The steps that run whatever `latest` names. Cloning shares them.
 #[derive(Clone, Default)]
-pub struct Following(Arc<Mutex<Vec<Followed>>>);
+pub struct Following(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    followed: Mutex<Vec<Followed>>,
+    /// What was seen last. One looks at a time.
+    looked: AsyncMutex<Vec<Looked>>,
+}
 
 #[derive(Clone)]
 struct Followed {
+    reference: ModuleReference,
     versions: WeakVersions,
     deployed: Arc<Deployed>,
 }
@@ -98,11 +95,12 @@ struct Looked {
 
 impl Following {
     /// What a step runs from now on: it follows `latest`, until no pipeline runs it, or stays with a version.
-    pub fn set(&self, versions: &Versions, deployed: Arc<Deployed>) {
+    pub fn set(&self, reference: &ModuleReference, versions: &Versions, deployed: Arc<Deployed>) {
         let mut followed = self.lock();
         followed.retain(|one| one.versions.upgrade().is_some_and(|other| !other.is(versions)));
-        if deployed.reference.version == VersionChoice::Latest {
-            followed.push(Followed { versions: versions.downgrade(), deployed });
+        if reference.version == VersionChoice::Latest {
+            let reference = reference.clone();
+            followed.push(Followed { reference, versions: versions.downgrade(), deployed });
         }
     }
 
@@ -110,14 +108,15 @@ impl Following {
     pub async fn run(self) {
         let mut tick = interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut looked = Vec::new();
         loop {
             tick.tick().await;
-            self.look(&mut looked).await;
+            self.look().await;
         }
     }
 
-    async fn look(&self, looked: &mut Vec<Looked>) {
+    /// Offers what is new by now. What cannot be known is logged. Cancel-safe.
+    pub async fn look(&self) {
+        let mut looked = self.0.looked.lock().await;
         let followed = {
             let mut all = self.lock();
             all.retain(|followed| followed.versions.upgrade().is_some());
@@ -127,18 +126,18 @@ impl Following {
             .retain(|known| followed.iter().any(|one| Arc::ptr_eq(&one.deployed.registry, &known.registry)));
         for one in followed {
             let Some(versions) = one.versions.upgrade() else { continue };
-            let offered = match shelf(looked, &one.deployed.registry).await {
+            let offered = match shelf(&mut looked, &one.deployed.registry).await {
                 Ok(shelf) => offer(&one, &versions, shelf).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = offered {
-                tracing::debug!(module = %one.deployed.reference, error = %error.chain(), "whether there is a new version is not known");
+                tracing::debug!(module = %one.reference, error = %error.chain(), "whether there is a new version is not known");
             }
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Followed>> {
-        self.0.lock().expect("invariant: nobody panics while holding the lock of what is followed")
+        self.0.followed.lock().expect("invariant: nobody panics while holding the lock of what is followed")
     }
 }
 
@@ -166,7 +165,7 @@ async fn shelf<'a>(looked: &'a mut Vec<Looked>, registry: &Arc<dyn ModuleRegistr
 /// Retry: it is not known yet.
 async fn offer(followed: &Followed, versions: &Versions, shelf: &Shelf) -> Result<()> {
     // Deleted, or nothing is the latest: there is nothing to take up.
-    let Ok(manifest) = shelf.resolve(&followed.deployed.reference) else { return Ok(()) };
+    let Ok(manifest) = shelf.resolve(&followed.reference) else { return Ok(()) };
     if *versions.wanted().about.digest == *manifest.digest {
         versions.settle();
         return Ok(());

@@ -51,8 +51,6 @@ impl Change {
 
 pub async fn pause(args: &PauseArgs) -> Result<(), Failure> {
     check_reason(&args.reason)?;
-    let since_ms = Clock::system().now_ms();
-    let entry = json!({ "by": HeldBy::Operator.name(), "reason": args.reason, "since_ms": since_ms });
     change_each(&args.at, &args.names, false, |board, pipeline| {
         let key = pause_key(pipeline);
         match board.get(&key).map(|entry| entry.read::<PauseEntry>()) {
@@ -62,7 +60,10 @@ pub async fn pause(args: &PauseArgs) -> Result<(), Failure> {
             Some(Err(error)) => Change::none(format!("was paused already: {}", error.chain())),
             // What the runtime holds may be a part of the pipeline; a person holds all of it.
             Some(Ok(_)) | None => {
-                Change { writes: vec![(key, Some(entry.clone()))], says: "paused".to_owned() }
+                let entry = json!({
+                    "by": HeldBy::Operator.name(), "reason": args.reason, "since_ms": Clock::system().now_ms(),
+                });
+                Change { writes: vec![(key, Some(entry))], says: "paused".to_owned() }
             }
         }
     })

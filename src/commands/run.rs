@@ -35,7 +35,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let mut systems = Systems::new()?;
     let shown = names.clone();
     let (metrics, health, clock) = (Metrics::new(), Health::default(), Clock::system());
-    let mut boards = Boards::new(health.clone(), metrics.clone(), clock.clone());
+    let mut boards = Boards::new(health.clone(), metrics.clone(), clock.clone(), systems.following());
     let (mut pipelines, mut abouts) = (Vec::with_capacity(names.len()), BTreeMap::new());
     for name in names {
         let planned = &plan.pipelines[name.as_str()];

@@ -13,14 +13,16 @@ use crate::{
 
 pub async fn stop(args: &PauseArgs) -> Result<(), Failure> {
     check_reason(&args.reason)?;
-    let since_ms = Clock::system().now_ms();
-    let entry = json!(StopEntry { by: "operator".to_owned(), reason: args.reason.clone(), since_ms });
     change_each(&args.at, &args.names, false, |board, pipeline| {
         let key = stop_key(pipeline);
         match board.get(&key).map(|entry| entry.read::<StopEntry>()) {
             Some(Ok(stop)) => Change::none(format!("was stopped already by {}: {}", stop.by, stop.reason)),
             Some(Err(error)) => Change::none(format!("was stopped already: {}", error.chain())),
-            None => Change { writes: vec![(key, Some(entry.clone()))], says: "stopped".to_owned() },
+            None => {
+                let (reason, since_ms) = (args.reason.clone(), Clock::system().now_ms());
+                let entry = StopEntry { by: "operator".to_owned(), reason, since_ms };
+                Change { writes: vec![(key, Some(json!(entry)))], says: "stopped".to_owned() }
+            }
         }
     })
     .await

@@ -63,8 +63,8 @@ impl Follower {
         let (systems, clock) = (Systems::new()?, Clock::system());
         tokio::spawn(shutdown.clone().run_until_cancelled_owned(systems.following().run()));
         Ok(Follower {
+            boards: Boards::new(health.clone(), metrics.clone(), clock.clone(), systems.following()),
             systems,
-            boards: Boards::new(health.clone(), metrics.clone(), clock.clone()),
             fleet: Fleet::new(Mode::Forever, metrics, health.clone(), clock, shutdown),
             health,
             locks: RunLocks::default(),

@@ -73,3 +73,87 @@ async fn catch_up(
     }
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::{collections::VecDeque, future::pending, sync::Arc};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::{Control, TopicPartition};
+
+    /// Yields these, then ends, or says nothing more.
+    struct Script {
+        events: VecDeque<Result<SourceEvent>>,
+        ends: bool,
+    }
+
+    #[async_trait]
+    impl Source for Script {
+        async fn next(&mut self) -> Result<Option<SourceEvent>> {
+            match self.events.pop_front() {
+                Some(event) => event.map(Some),
+                None if self.ends => Ok(None),
+                None => pending().await,
+            }
+        }
+
+        fn control(&self) -> Arc<dyn Control> {
+            unreachable!("nothing is committed")
+        }
+    }
+
+    fn at(number: i32, next_offset: i64) -> Result<SourceEvent> {
+        let partition = TopicPartition { topic: "t".into(), partition: number };
+        Ok(SourceEvent::CaughtUp { partition, next_offset })
+    }
+
+    /// Reads two partitions up to 5 and 2; with where they were seen to be.
+    async fn read(
+        events: Vec<Result<SourceEvent>>,
+        ends: bool,
+        enough: usize,
+    ) -> (Result<bool>, Vec<(i32, i64)>) {
+        let mut source = Script { events: events.into(), ends };
+        let mut seen = Vec::new();
+        let take = |stretch: Stretch| {
+            seen.push((stretch.partition, stretch.next_offset));
+            if seen.len() < enough { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        let ends = BTreeMap::from([(0, 5), (1, 2)]);
+        let read = read_up_to(&mut source, ends, ("topic t", Duration::from_secs(7)), take).await;
+        (read, seen)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_partition_is_read_to_its_end() {
+        let events = vec![at(0, 3), at(1, 2), at(0, 4), at(0, 6), at(0, 9)];
+        let (read, seen) = read(events, false, usize::MAX).await;
+        assert!(read.unwrap());
+        assert_eq!(seen, [(0, 3), (1, 2), (0, 4), (0, 6)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_ends_when_enough_was_seen_and_when_the_source_ends() {
+        let (enough, seen) = read(vec![at(0, 3), at(1, 2)], false, 1).await;
+        assert_eq!((enough.unwrap(), seen.len()), (true, 1));
+        let (ended, _) = read(vec![at(0, 3)], true, usize::MAX).await;
+        assert!(!ended.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_passes_is_waited_for_and_said_when_it_does_not() {
+        let away = || Err(Error::retry("broker", "is away"));
+        let (passed, _) = read(vec![away(), at(0, 5), at(1, 2)], false, usize::MAX).await;
+        assert!(passed.unwrap());
+        let (late, _) = read(vec![at(0, 5)], false, usize::MAX).await;
+        assert_eq!(late.unwrap_err().to_string(), "topic t: not read within 7 s");
+        let (late, _) = read(vec![away()], false, usize::MAX).await;
+        assert_eq!(late.unwrap_err().to_string(), "broker: is away");
+        let fatal = Err(Error::fatal("broker", "refuses"));
+        let (refused, _) = read(vec![fatal, at(0, 5)], false, usize::MAX).await;
+        assert_eq!(refused.unwrap_err().class(), Class::Fatal);
+    }
+}

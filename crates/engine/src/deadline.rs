@@ -39,12 +39,18 @@ struct Watched {
 
 /// The call that an instance is in, if it is in one, and the memory to take away.
 #[derive(Debug)]
-struct Call {
+pub(crate) struct Call {
     /// The tick at which it is due, [`IDLE`] or [`DUE`].
     due: AtomicU64,
+    /// The last one that could not be ended.
+    failed: AtomicU64,
     address: usize,
     length: usize,
 }
+
+/// For what the host does in a call, which no page ends.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Due(Option<Arc<Call>>);
 
 /// Of one instance, which must own it, so that it does not outlive the memory.
 #[derive(Debug)]
@@ -60,9 +66,14 @@ impl Deadlines {
     }
 
     /// Watches an instance by the memory that was added to its module.
-    pub(crate) fn watch(&self, memory: &Memory, store: impl AsContext) -> Deadline {
+    ///
+    /// # Safety
+    /// The store must live until the deadline has been dropped, and nothing but the module's code may use that memory.
+    #[expect(unsafe_code, reason = "the memory's life is the caller's to see to")]
+    pub(crate) unsafe fn watch(&self, memory: &Memory, store: impl AsContext) -> Deadline {
         let address = memory.data_ptr(&store).expose_provenance();
-        let call = Arc::new(Call { due: AtomicU64::new(IDLE), address, length: memory.data_size(&store) });
+        let (due, failed) = (AtomicU64::new(IDLE), AtomicU64::new(IDLE));
+        let call = Arc::new(Call { due, failed, address, length: memory.data_size(&store) });
         let mut watched = self.lock();
         let number = watched.next;
         watched.next += 1;
@@ -73,8 +84,11 @@ impl Deadlines {
 
     /// Ends the calls that are due at this tick or were before.
     pub(crate) fn end_due(&self, now: u64) {
-        for call in self.lock().calls.values() {
-            call.end_if_due(now);
+        let failed: Vec<io::Error> =
+            self.lock().calls.values().filter_map(|call| call.end_if_due(now).err()).collect();
+        // Not with the lock: whoever opens an instance waits for it.
+        for error in failed {
+            tracing::error!(%error, "a call that runs too long cannot be ended yet");
         }
     }
 
@@ -89,9 +103,27 @@ impl Deadline {
         self.call.due.store(self.deadlines.ticks.now() + ticks_of(timeout_ms), Ordering::Release);
     }
 
+    /// For the host's part of the calls.
+    pub(crate) fn due(&self) -> Due {
+        Due(Some(self.call.clone()))
+    }
+
     /// The call has come back, of its own or not; says whether it was due. Then the instance cannot be used again.
     pub(crate) fn end(&self) -> bool {
         self.call.due.swap(IDLE, Ordering::AcqRel) == DUE
+    }
+}
+
+impl Due {
+    /// # Errors
+    /// The call is due: the host does nothing more for it.
+    pub(crate) fn check(&self) -> wasmtime::Result<()> {
+        match &self.0 {
+            Some(call) if call.due.load(Ordering::Relaxed) == DUE => {
+                Err(wasmtime::Error::msg("the call is due"))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -103,17 +135,22 @@ impl Drop for Deadline {
 }
 
 impl Call {
-    fn end_if_due(&self, now: u64) {
+    /// Fails, and is tried again with the next tick, when the memory cannot be taken away; says so once for each call.
+    fn end_if_due(&self, now: u64) -> io::Result<()> {
         let due = self.due.load(Ordering::Acquire);
         // A call that ends meanwhile, and the next that begins, have another value here.
         if due > now || self.exchange(due, DUE).is_err() {
-            return;
+            return Ok(());
         }
-        if let Err(error) = self.take_away() {
-            tracing::error!(%error, "a call that runs too long cannot be ended yet");
+        let taken = self.take_away();
+        if taken.is_err() {
             // Where it has come back by itself there is nothing to try again.
             let _ = self.exchange(DUE, due);
+            if self.failed.swap(due, Ordering::Relaxed) == due {
+                return Ok(());
+            }
         }
+        taken
     }
 
     fn exchange(&self, from: u64, to: u64) -> Result<u64, u64> {
@@ -122,9 +159,9 @@ impl Call {
 
     fn take_away(&self) -> io::Result<()> {
         let start = ptr::with_exposed_provenance_mut(self.address);
-        // SAFETY: the range is a memory of an instance, whole pages of a mapping of its own, and the instance lives: it
-        // owns the `Deadline`, whose drop waits for the lock that is held here. Nothing but the module's own code,
-        // whose faults wasmtime makes traps of, reads or writes that memory.
+        // SAFETY: the range is a memory of wasmtime's, whole pages of a mapping of its own, and it is there: whoever
+        // called `watch` keeps the store until the `Deadline` has been dropped, which waits for the lock that is held
+        // here. Nothing but the module's own code, whose faults wasmtime makes traps of, reads or writes that memory.
         #[expect(unsafe_code, reason = "there is no other way to end a call that checks nothing")]
         unsafe {
             mprotect(start, self.length, MprotectFlags::empty())?;
@@ -144,9 +181,9 @@ mod tests {
         (func (export "f") (i32.store (i32.const 0) (i32.const 0))))"#;
 
     struct Guest {
+        deadline: Deadline,
         store: Store<()>,
         touches: TypedFunc<(), ()>,
-        deadline: Deadline,
     }
 
     impl Guest {
@@ -156,8 +193,10 @@ mod tests {
             let module = Module::new(engine, wat::parse_str(TOUCHES).unwrap()).unwrap();
             let instance = Instance::new(&mut store, &module, &[memory.into()]).unwrap();
             let touches = instance.get_typed_func(&mut store, "f").unwrap();
-            let deadline = deadlines.watch(&memory, &store);
-            Guest { store, touches, deadline }
+            // SAFETY: fields are dropped in their order.
+            #[expect(unsafe_code, reason = "as the engine does it")]
+            let deadline = unsafe { deadlines.watch(&memory, &store) };
+            Guest { deadline, store, touches }
         }
 
         fn works(&mut self) -> bool {

@@ -17,7 +17,7 @@ use crate::{
     cache::CodeCache,
     clock::{Clock, Ticks},
     deadline::Deadlines,
-    instrument::instrument,
+    instrument::{instrument, may_inline},
     module::{ModuleInfo, refuse_other_formats},
     program::{ModuleFactory, ModuleOptions, Program, who},
     room::Room,
@@ -41,6 +41,15 @@ pub struct EngineOptions {
     pub compile_timeout_ms: u64,
 }
 
+/// How a module is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Manner {
+    /// Its code counts what it computes, which costs speed: for modules that are limited by it.
+    metered: bool,
+    /// Functions go into those that call them, which makes them faster, and takes memory: for modules of few.
+    inlines: bool,
+}
+
 /// The host of SmartModules. Cloning shares it; one is enough for a process.
 #[derive(Clone)]
 pub struct SmartEngine {
@@ -48,9 +57,8 @@ pub struct SmartEngine {
 }
 
 struct Shared {
-    engine: Engine,
-    /// Its code counts what it computes, which costs speed: for modules that are limited by it. Made for the first.
-    metered: Mutex<Option<Engine>>,
+    /// Of each manner of compiling that was asked for.
+    engines: Mutex<BTreeMap<Manner, Engine>>,
     clock: Clock,
     room: Room,
     cache: Option<CodeCache>,
@@ -77,7 +85,6 @@ impl SmartEngine {
     /// # Errors
     /// Fatal when this machine cannot run it. A cache that cannot be used is logged and left out.
     pub fn new(options: EngineOptions) -> Result<Self> {
-        let engine = set_up(false)?;
         let clock =
             Clock::start().map_err(|error| Error::fatal(WHO, "cannot start its clock").with_source(error))?;
         let cache = options.cache_dir.as_deref().and_then(|dir| match CodeCache::open(dir) {
@@ -87,9 +94,12 @@ impl SmartEngine {
                 None
             }
         });
-        let (metered, room, compiled) = (Mutex::default(), Room::default(), Mutex::default());
-        let shared = Shared { engine, metered, clock, room, cache, options, compiled };
-        Ok(SmartEngine { shared: Arc::new(shared) })
+        let (engines, room, compiled) = (Mutex::default(), Room::default(), Mutex::default());
+        let shared = Shared { engines, clock, room, cache, options, compiled };
+        let engine = SmartEngine { shared: Arc::new(shared) };
+        // Whether this machine can do it is known at once.
+        engine.wasmtime(Manner { metered: false, inlines: true })?;
+        Ok(engine)
     }
 
     /// Compiles and checks a module, and runs its `init` once to prove the parameters. `name` is what errors call it.
@@ -109,16 +119,17 @@ impl SmartEngine {
         Ok(self.compiled(name, wasm, false)?.1)
     }
 
-    fn wasmtime(&self, metered: bool) -> Result<Engine> {
-        if !metered {
-            return Ok(self.shared.engine.clone());
+    fn wasmtime(&self, manner: Manner) -> Result<Engine> {
+        let mut engines =
+            self.shared.engines.lock().expect("invariant: nothing panics with the engines locked");
+        if let Some(engine) = engines.get(&manner) {
+            return Ok(engine.clone());
         }
-        let mut engine =
-            self.shared.metered.lock().expect("invariant: nothing panics with the engine locked");
-        match &*engine {
-            Some(engine) => Ok(engine.clone()),
-            None => Ok(engine.insert(set_up(true)?).clone()),
-        }
+        let engine = Engine::new(&config(manner)).map_err(|error| {
+            Error::fatal(WHO, "cannot be set up").with_source(error.into_boxed_dyn_error())
+        })?;
+        engines.insert(manner, engine.clone());
+        Ok(engine)
     }
 
     pub(crate) fn room(&self) -> &Room {
@@ -154,7 +165,7 @@ impl SmartEngine {
         if let Some(module) = self.shared.compiled.lock().expect(POISONED).get(&key) {
             return Ok(module.clone());
         }
-        let engine = self.wasmtime(metered)?;
+        let engine = self.wasmtime(Manner { metered, inlines: may_inline(wasm) })?;
         let cache = self.shared.cache.as_ref();
         let module = match cache.and_then(|cache| cache.get(&engine, sha256)) {
             Some(module) => module,
@@ -200,18 +211,13 @@ impl SmartEngine {
     }
 }
 
-fn set_up(metered: bool) -> Result<Engine> {
-    Engine::new(config().consume_fuel(metered))
-        .map_err(|error| Error::fatal(WHO, "cannot be set up").with_source(error.into_boxed_dyn_error()))
-}
-
-fn config() -> Config {
+fn config(manner: Manner) -> Config {
     const STACK_BYTES: usize = 512 << 10;
     let mut config = Config::new();
     config
         .max_wasm_stack(STACK_BYTES)
-        // Takes the compiler four times as long, once for each module, and makes guests faster by a tenth.
-        .compiler_inlining(Inlining::Yes)
+        .consume_fuel(manner.metered)
+        .compiler_inlining(if manner.inlines { Inlining::Yes } else { Inlining::No })
         // A module has one of its own, and is given another (`instrument`).
         .wasm_multi_memory(true)
         .wasm_memory64(false)

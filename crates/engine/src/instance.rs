@@ -5,7 +5,7 @@ use wasmtime::{Memory, Store, TypedFunc};
 
 use crate::{
     abi::{INIT_REFUSED, Input, LOOK_BACK_REFUSED, VERSION, decode_hint, decode_refusal},
-    deadline::Deadline,
+    deadline::{Deadline, Due},
     fault::{Fault, hint_text},
     instrument::{DEADLINE, START},
     limits::StoreGuard,
@@ -25,6 +25,7 @@ pub(crate) struct Host {
     pub(crate) copied: Option<(u32, u32)>,
     pub(crate) output: wasi::Output,
     pub(crate) started: Instant,
+    pub(crate) due: Due,
 }
 
 type Call = TypedFunc<(i32, i32, i32), i32>;
@@ -46,6 +47,8 @@ pub(crate) struct Instance {
     exports: Exports,
     /// Its memory when it was ready.
     opened_bytes: usize,
+    /// What was found to be not too much.
+    fitting_bytes: usize,
     /// By how much it may grow at the most.
     growth_bytes_max: usize,
     /// Its history is dear to read again: it may grow that far, however many others there are.
@@ -95,6 +98,7 @@ impl Instance {
             copied: None,
             output: wasi::Output::new(program.log.clone()),
             started: wasi::monotonic_start(),
+            due: Due::default(),
         };
         let mut store = Store::new(program.engine(), host);
         store.limiter(|host| &mut host.guard);
@@ -105,8 +109,13 @@ impl Instance {
         };
         const CHECKED: &str = "invariant: exports were checked when the module was loaded";
         let ends = instance.get_memory(&mut store, DEADLINE).expect(CHECKED);
+        // SAFETY: the instance has both, the deadline before the store, so it is dropped before; and nobody asks for this
+        // memory but here.
+        #[expect(unsafe_code, reason = "see the comment")]
+        let deadline = unsafe { program.deadlines().watch(&ends, &store) };
+        store.data_mut().due = deadline.due();
         let mut opened = Instance {
-            deadline: program.deadlines().watch(&ends, &store),
+            deadline,
             memory: instance.get_memory(&mut store, "memory").expect(CHECKED),
             exports: Exports {
                 alloc: instance.get_typed_func(&mut store, "alloc").expect(CHECKED),
@@ -116,6 +125,7 @@ impl Instance {
             },
             store,
             opened_bytes: 0,
+            fitting_bytes: 0,
             growth_bytes_max: 0,
             keeps_history: program.look_back.is_some(),
             place: program.room().enter(),
@@ -199,9 +209,14 @@ impl Instance {
 
     /// Whether it is to be replaced: Fluvio's guests never free what they answer, and each step has an instance per
     /// partition, so this is what a process's memory is made of.
-    pub(crate) fn has_outgrown(&self) -> bool {
+    pub(crate) fn has_outgrown(&mut self) -> bool {
+        let bytes = self.memory_bytes();
+        if bytes == self.fitting_bytes {
+            return false;
+        }
         let share = if self.keeps_history { usize::MAX } else { self.place.growth_bytes_max() };
-        self.memory_bytes() > self.opened_bytes + self.growth_bytes_max.min(share)
+        self.fitting_bytes = bytes;
+        bytes > self.opened_bytes + self.growth_bytes_max.min(share)
     }
 
     /// Whether the last call came near what it may compute: a larger one would not go well.

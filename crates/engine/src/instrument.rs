@@ -5,7 +5,12 @@
 //! module can do no more than is written in it once. A start function is made an export, which the host calls under a
 //! deadline like any other. Sections that no code depends on are left out.
 //!
+//! Neighbouring stores go to different places: a compiler may leave out one that another overwrites.
+//!
 //! The module is validated as it came, with one memory at the most: nothing of its own can name the added one.
+//!
+//! A module of few functions is compiled with inlining. How much comes of that is bounded by making functions look
+//! as large as they are: what the compiler counts is values, and a function can be made of instructions that make none.
 
 use wasm_encoder::{
     CodeSection, Encode, ExportKind, ExportSection, Instruction, MemArg, MemorySection, MemoryType, Module,
@@ -17,6 +22,8 @@ use wasmparser::{
     TypeRef, Validator, WasmFeatures,
 };
 
+use crate::module::shown;
+
 /// The memory whose loss ends a call.
 pub(crate) const DEADLINE: &str = "millrace:deadline";
 /// The module's start function.
@@ -25,7 +32,16 @@ pub(crate) const START: &str = "millrace:start";
 const RESERVED: &str = "millrace:";
 
 /// Raised whenever modules come out differently: what was compiled of another format is not used.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
+
+/// How many functions a module may have to be compiled with inlining. Each can grow to 2,000 values, wasmtime's bound,
+/// and to what makes none beside them.
+const INLINED_FUNCTIONS_MAX: u32 = 512;
+/// So much work that makes no value goes with one, at the most.
+const WORK_PER_VALUE: usize = 8;
+
+/// Where checks store to, one after the other: within the smallest page there is.
+const CHECK_PLACES: u32 = 1_024;
 
 /// Why a module cannot be instrumented.
 #[derive(Debug, thiserror::Error)]
@@ -49,11 +65,23 @@ struct Writer {
     /// The index of the added memory, once all others are known.
     memory: u32,
     start: Option<u32>,
+    /// Whether functions are to look as large as they are.
+    inlines: bool,
+    checks: u32,
 }
 
 /// Whether an export was added here.
 pub(crate) fn is_added(export: &str) -> bool {
     export.starts_with(RESERVED)
+}
+
+/// Whether a module is compiled with inlining: it is small enough for what that takes.
+pub(crate) fn may_inline(wasm: &[u8]) -> bool {
+    let functions = Parser::new(0).parse_all(wasm).find_map(|payload| match payload {
+        Ok(Payload::FunctionSection(functions)) => Some(functions.count()),
+        _ => None,
+    });
+    functions.is_some_and(|functions| functions <= INLINED_FUNCTIONS_MAX)
 }
 
 /// The module with what is added to it. One without a memory, which is no SmartModule, comes back as it is.
@@ -71,7 +99,7 @@ pub(crate) fn instrument(wasm: &[u8]) -> Instrumenting<Vec<u8>> {
     if !has_memory {
         return Ok(wasm.to_vec());
     }
-    let mut writer = Writer { start, ..Writer::default() };
+    let mut writer = Writer { start, inlines: may_inline(wasm), ..Writer::default() };
     for payload in Parser::new(0).parse_all(wasm) {
         writer.section(wasm, payload?)?;
     }
@@ -129,7 +157,7 @@ impl Writer {
         for export in exports.clone() {
             let name = export?.name;
             if is_added(name) {
-                return Err(InstrumentError::Reserved(name.escape_debug().to_string()));
+                return Err(InstrumentError::Reserved(shown(name)));
             }
         }
         let mut section = ExportSection::new();
@@ -143,39 +171,44 @@ impl Writer {
     }
 
     /// A function with its checks: what lies between them is copied as it is.
-    fn checked(&self, body: &FunctionBody<'_>) -> Instrumenting<Vec<u8>> {
+    fn checked(&mut self, body: &FunctionBody<'_>) -> Instrumenting<Vec<u8>> {
         let (bytes, begin) = (body.as_bytes(), body.range().start);
-        let check = self.check();
         let mut operators = body.get_operators_reader()?;
-        let mut checked = Vec::with_capacity(bytes.len() + bytes.len() / 4);
-        let mut copied = 0;
-        let mut check_at = |at: usize| {
-            checked.extend_from_slice(&bytes[copied..at - begin]);
-            checked.extend_from_slice(&check);
-            copied = at - begin;
-        };
-        check_at(operators.original_position());
+        let mut checked = Vec::with_capacity(bytes.len() + bytes.len() / 2);
+        let mut copied = operators.original_position() - begin;
+        checked.extend_from_slice(&bytes[..copied]);
+        self.check(&mut checked);
+        if self.inlines {
+            // At the start, which nothing before it makes unreachable.
+            for _ in 0..missing_values(body)? {
+                Instruction::I32Const(0).encode(&mut checked);
+                Instruction::Drop.encode(&mut checked);
+            }
+        }
         while !operators.eof() {
             let before = operators.original_position();
             let operator = operators.read()?;
-            if matches!(operator, Operator::Loop { .. }) {
-                check_at(operators.original_position());
-            } else if is_bulk(&operator) {
-                check_at(before);
-            }
+            let at = match operator {
+                Operator::Loop { .. } => operators.original_position(),
+                _ if is_bulk(&operator) => before,
+                _ => continue,
+            };
+            checked.extend_from_slice(&bytes[copied..at - begin]);
+            self.check(&mut checked);
+            copied = at - begin;
         }
         checked.extend_from_slice(&bytes[copied..]);
         Ok(checked)
     }
 
-    fn check(&self) -> Vec<u8> {
-        let place = MemArg { offset: 0, align: 2, memory_index: self.memory };
-        let mut check = Vec::new();
+    fn check(&mut self, code: &mut Vec<u8>) {
+        let offset = u64::from(4 * (self.checks % CHECK_PLACES));
+        self.checks += 1;
+        let place = MemArg { offset, align: 2, memory_index: self.memory };
         for instruction in [Instruction::I32Const(0), Instruction::I32Const(0), Instruction::I32Store(place)]
         {
-            instruction.encode(&mut check);
+            instruction.encode(code);
         }
-        check
     }
 }
 
@@ -192,6 +225,103 @@ fn is_bulk(operator: &Operator<'_>) -> bool {
             | Operator::TableInit { .. }
             | Operator::TableGrow { .. }
     )
+}
+
+/// What an instruction is to a compiler.
+enum Makes {
+    Value,
+    /// Work without a value.
+    Work(usize),
+    Nothing,
+}
+
+/// How many values a function lacks to look as large as it is. What cannot be reached is not compiled, and counts for
+/// nothing.
+fn missing_values(body: &FunctionBody<'_>) -> Instrumenting<usize> {
+    let (mut values, mut work) = (0, 0);
+    // How deep it is nested, and from where on nothing is reached.
+    let (mut depth, mut dead) = (0_usize, None);
+    for operator in body.get_operators_reader()? {
+        let operator = operator?;
+        match &operator {
+            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => depth += 1,
+            Operator::Else if dead == Some(depth) => dead = None,
+            Operator::End => {
+                dead = dead.filter(|dead| *dead < depth);
+                depth = depth.saturating_sub(1);
+            }
+            _ => {}
+        }
+        if dead.is_some() {
+            continue;
+        }
+        match makes(&operator) {
+            Makes::Value => values += 1,
+            Makes::Work(steps) => work += steps,
+            Makes::Nothing => {}
+        }
+        if matches!(
+            operator,
+            Operator::Br { .. }
+                | Operator::BrTable { .. }
+                | Operator::Return
+                | Operator::Unreachable
+                | Operator::ReturnCall { .. }
+                | Operator::ReturnCallIndirect { .. }
+                | Operator::ReturnCallRef { .. }
+        ) {
+            dead = Some(depth);
+        }
+    }
+    Ok((work / WORK_PER_VALUE).saturating_sub(values))
+}
+
+fn makes(operator: &Operator<'_>) -> Makes {
+    match operator {
+        Operator::Nop
+        | Operator::Drop
+        | Operator::LocalGet { .. }
+        | Operator::LocalSet { .. }
+        | Operator::LocalTee { .. }
+        | Operator::GlobalGet { .. }
+        | Operator::MemorySize { .. } => Makes::Nothing,
+        Operator::BrTable { targets } => Makes::Work(targets.len() as usize + 1),
+        Operator::Block { .. }
+        | Operator::Loop { .. }
+        | Operator::If { .. }
+        | Operator::Else
+        | Operator::End
+        | Operator::Br { .. }
+        | Operator::BrIf { .. }
+        | Operator::Return
+        | Operator::Unreachable
+        | Operator::Call { .. }
+        | Operator::CallIndirect { .. }
+        | Operator::CallRef { .. }
+        | Operator::ReturnCall { .. }
+        | Operator::ReturnCallIndirect { .. }
+        | Operator::ReturnCallRef { .. }
+        | Operator::GlobalSet { .. }
+        | Operator::TableSet { .. }
+        | Operator::I32Store { .. }
+        | Operator::I32Store8 { .. }
+        | Operator::I32Store16 { .. }
+        | Operator::I64Store { .. }
+        | Operator::I64Store8 { .. }
+        | Operator::I64Store16 { .. }
+        | Operator::I64Store32 { .. }
+        | Operator::F32Store { .. }
+        | Operator::F64Store { .. }
+        | Operator::V128Store { .. }
+        | Operator::V128Store8Lane { .. }
+        | Operator::V128Store16Lane { .. }
+        | Operator::V128Store32Lane { .. }
+        | Operator::V128Store64Lane { .. }
+        | Operator::DataDrop { .. }
+        | Operator::ElemDrop { .. } => Makes::Work(1),
+        operator if is_bulk(operator) => Makes::Work(1),
+        _ => Makes::Value,
+    }
 }
 
 #[cfg(test)]

@@ -142,7 +142,7 @@ fn has_signature(ty: &FuncType, params: usize, results: usize) -> bool {
 }
 
 /// A name of the module's choice, fit to be printed.
-fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     const CHARS_MAX: usize = 60;
     name.chars().take(CHARS_MAX).flat_map(char::escape_debug).collect()
 }

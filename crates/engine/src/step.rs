@@ -17,16 +17,21 @@ use crate::{
     program::Program,
 };
 
+/// Messages that room is made for in advance.
+const EXPECTED_MAX: usize = 4_096;
+
 /// See the module's documentation.
 pub(crate) struct ModuleStep {
     program: Arc<Program>,
-    /// None after a failure, until the next call.
-    instance: Option<Instance>,
+    /// None after a failure, until the next call. Boxed: each call takes it and puts it back.
+    instance: Option<Box<Instance>>,
     history: Option<History>,
     accumulator: Vec<u8>,
     pace: Pace,
     buffers: Buffers,
     usage: StepUsage,
+    /// Messages made of the last batch.
+    made: usize,
 }
 
 /// A call, and what the plan needs to know of it.
@@ -44,11 +49,12 @@ impl ModuleStep {
         let instance = program.open()?;
         Ok(ModuleStep {
             usage: StepUsage { memory_bytes: instance.memory_bytes() as u64, recycles: 0 },
-            instance: Some(instance),
+            instance: Some(Box::new(instance)),
             history: program.look_back.map(|look_back| History::new(look_back, limits.history_bytes_max)),
             accumulator: Vec::new(),
             pace: Pace::new(limits.timeout_ms, limits.call_records_max),
             buffers: Buffers::default(),
+            made: 0,
             program,
         })
     }
@@ -71,7 +77,7 @@ impl ModuleStep {
     ) -> Result<Attempt> {
         let mut instance = match self.instance.take() {
             Some(instance) => instance,
-            None => self.reopen()?,
+            None => Box::new(self.reopen()?),
         };
         let fresh = instance.is_fresh();
         let start = self.program.ticks().now();
@@ -166,12 +172,15 @@ impl ModuleStep {
 
 impl Step for ModuleStep {
     fn apply(&mut self, batch: Vec<Message>) -> Result<Outcome> {
-        let mut outcome = Outcome::default();
+        // As many as last time, within reason: to grow while records are worked on is dearer.
+        let expected = self.made.min(EXPECTED_MAX);
+        let mut outcome = Outcome { passed: Vec::with_capacity(expected), ..Outcome::default() };
         let mut plan = Plan::new(batch.len());
         while let Some(range) = plan.next(&self.pace) {
             self.advance(&mut plan, &batch[range], &mut outcome)?;
         }
         self.buffers.end_batch();
+        self.made = outcome.passed.len();
         Ok(outcome)
     }
 
@@ -200,7 +209,7 @@ impl Step for ModuleStep {
     fn prime(&mut self, messages: Vec<Message>) -> Result<()> {
         if let Some(history) = &mut self.history {
             history.extend(&messages);
-            self.instance = Some(history.open_primed(&self.program)?);
+            self.instance = Some(Box::new(history.open_primed(&self.program)?));
         }
         Ok(())
     }

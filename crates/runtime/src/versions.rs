@@ -34,8 +34,7 @@ struct Shared {
     refused: Mutex<Option<Refused>>,
     /// Digests of those that failed and were replaced by the one before.
     quarantined: Mutex<BTreeSet<Arc<str>>>,
-    /// None: it never changes.
-    source: Option<Mutex<Arc<dyn VersionSource>>>,
+    source: Option<Arc<dyn VersionSource>>,
 }
 
 /// A version that could not be taken up, or failed again and again: another one runs.
@@ -100,13 +99,6 @@ pub trait VersionSource: Send + Sync {
     /// # Errors
     /// Retry when the system is away. Fatal when the version may not run here.
     async fn version(&self, digest: &str) -> Result<Option<Version>>;
-
-    /// The newest version of a step that follows it, if that is not the `known` one: looked at now, for whoever must not
-    /// miss what was deployed a moment ago. Cancel-safe.
-    ///
-    /// # Errors
-    /// As [`VersionSource::version`].
-    async fn newest(&self, known: &str) -> Result<Option<Version>>;
 }
 
 impl Versions {
@@ -117,10 +109,10 @@ impl Versions {
 
     /// A module that may change: earlier versions come from the source.
     pub fn changing(version: Version, source: Arc<dyn VersionSource>) -> Self {
-        Self::new(version, Some(Mutex::new(source)))
+        Self::new(version, Some(source))
     }
 
-    fn new(version: Version, source: Option<Mutex<Arc<dyn VersionSource>>>) -> Self {
+    fn new(version: Version, source: Option<Arc<dyn VersionSource>>) -> Self {
         let (wanted, refused, quarantined) =
             (Mutex::new(Arc::new(version)), Mutex::default(), Mutex::default());
         Versions(Arc::new(Shared { wanted, refused, quarantined, source }))
@@ -184,15 +176,8 @@ impl Versions {
         WeakVersions(Arc::downgrade(&self.0))
     }
 
-    /// From now on versions come from another source: the pipeline's file names another one, or follows the newest.
-    pub fn come_from(&self, source: Arc<dyn VersionSource>) {
-        if let Some(old) = &self.0.source {
-            *lock(old) = source;
-        }
-    }
-
-    pub(crate) fn source(&self) -> Option<Arc<dyn VersionSource>> {
-        self.0.source.as_ref().map(|source| lock(source).clone())
+    pub(crate) fn source(&self) -> Option<&Arc<dyn VersionSource>> {
+        self.0.source.as_ref()
     }
 }
 

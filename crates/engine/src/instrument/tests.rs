@@ -93,7 +93,67 @@ fn names_of_the_host_are_not_to_be_had() {
     );
 }
 
+#[test]
+fn neighbouring_checks_store_to_different_places() {
+    let loops = "(loop $l (br_if $l (i32.const 0)))".repeat(3_000);
+    let wasm = instrument(&text(&format!("(module (memory 1) (func {loops}))"))).unwrap();
+    let mut places = Vec::new();
+    for payload in Parser::new(0).parse_all(&wasm) {
+        if let Payload::CodeSectionEntry(body) = payload.unwrap() {
+            for operator in body.get_operators_reader().unwrap() {
+                if let Operator::I32Store { memarg } = operator.unwrap() {
+                    places.push(memarg.offset);
+                }
+            }
+        }
+    }
+    assert_eq!(places.len(), 3_001);
+    assert!(places.windows(2).all(|pair| pair[0] != pair[1]) && places.iter().all(|place| *place < 4_096));
+}
+
+/// What the compiler counts when it decides what to inline: values; setting a global makes none.
+#[test]
+fn functions_look_as_large_as_they_are_where_they_may_be_inlined() {
+    // What is not reached makes no values, and what branches leave is reached again.
+    let dead = format!("(return) {}", "(drop (i32.const 1))".repeat(20_000));
+    let block = format!(
+        "(block {} (br 0) {})",
+        "(global.set $g (local.get 0))".repeat(10),
+        "(drop (i32.const 1))".repeat(9)
+    );
+    let large = format!("(func (param i32) {} {dead})", block.repeat(1_000));
+    let module = |others: u32| {
+        let others = "(func)".repeat(others as usize);
+        text(&format!("(module (memory 1) (global $g (mut i32) (i32.const 0)) {large} {others})"))
+    };
+    let values = |wasm: &[u8]| {
+        let mut values = 0;
+        for payload in Parser::new(0).parse_all(wasm) {
+            if let Payload::CodeSectionEntry(body) = payload.unwrap() {
+                let operators = body.get_operators_reader().unwrap().into_iter();
+                values += operators.filter(|one| matches!(one, Ok(Operator::I32Const { .. }))).count();
+            }
+        }
+        values
+    };
+    let (few, many) = (module(0), module(INLINED_FUNCTIONS_MAX));
+    assert!(may_inline(&few) && !may_inline(&many));
+    assert!(values(&instrument(&few).unwrap()) > 29_000 + 12_000 / WORK_PER_VALUE);
+    let of_checks = 2 * (INLINED_FUNCTIONS_MAX as usize + 1);
+    assert_eq!(values(&instrument(&many).unwrap()), values(&many) + of_checks);
+}
+
 proptest! {
+    #[test]
+    fn what_comes_out_is_valid_if_what_came_in_was(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut wasm = text(SUMS);
+        let at = at.index(wasm.len() - 8) + 8;
+        wasm[at] = byte;
+        if let Ok(instrumented) = instrument(&wasm) {
+            prop_assert!(Validator::new().validate_all(&instrumented).is_ok());
+        }
+    }
+
     #[test]
     fn results_are_the_same(n in 0..1_000_i32) {
         prop_assert_eq!(sum(&instrument(&text(SUMS)).unwrap(), n), 2 + n * (n + 1) / 2);

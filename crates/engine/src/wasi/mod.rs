@@ -28,7 +28,7 @@ pub(crate) fn define(linker: &mut Linker<Host>, name: &str, ty: FuncType) -> Res
         "clock_time_get" => linker.func_wrap(NAMESPACE, name, clock_time_get)?,
         "clock_res_get" => linker.func_wrap(NAMESPACE, name, clock_res_get)?,
         "random_get" => linker.func_wrap(NAMESPACE, name, random_get)?,
-        "fd_write" => linker.func_wrap(NAMESPACE, name, output::fd_write)?,
+        "fd_write" => linker.func_wrap(NAMESPACE, name, fd_write)?,
         "args_sizes_get" | "environ_sizes_get" => linker.func_wrap(NAMESPACE, name, no_strings)?,
         "args_get" | "environ_get" => linker.func_wrap(NAMESPACE, name, |_: i32, _: i32| SUCCESS)?,
         "sched_yield" => linker.func_wrap(NAMESPACE, name, || SUCCESS)?,
@@ -72,12 +72,24 @@ fn clock_res_get(mut caller: Caller<'_, Host>, clock: i32, result: i32) -> Errno
     write(&mut caller, result, &1_u64.to_le_bytes())
 }
 
-fn random_get(mut caller: Caller<'_, Host>, pointer: i32, length: i32) -> Errno {
-    with_memory(&mut caller, |memory| {
+fn random_get(mut caller: Caller<'_, Host>, pointer: i32, length: i32) -> Result<Errno> {
+    caller.data().due.check()?;
+    Ok(with_memory(&mut caller, |memory| {
         let bytes = region_mut(memory, pointer.cast_unsigned(), length.cast_unsigned())?;
         rand::fill(bytes);
         Some(SUCCESS)
-    })
+    }))
+}
+
+fn fd_write(
+    caller: Caller<'_, Host>,
+    descriptor: i32,
+    vectors: i32,
+    count: i32,
+    written: i32,
+) -> Result<Errno> {
+    caller.data().due.check()?;
+    Ok(output::fd_write(caller, descriptor, vectors, count, written))
 }
 
 /// Says that there are no strings, of no bytes.

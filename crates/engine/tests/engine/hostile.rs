@@ -62,6 +62,51 @@ fn works_long_without_a_loop() {
     let fill = "(memory.fill (i32.const 131072) (i32.const 1) (i32.const 6000000))";
     let sin = format!("(drop (memory.grow (i32.const 100))) {} (i32.const 0)", fill.repeat(20_000));
     hurts_only_its_own_record(&sinner("filter", &sin), &tight(), "ran longer than 100 ms");
+    // Calls of the host that do the same.
+    let random =
+        r#"(import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))"#;
+    let asks = "(drop (call $random (i32.const 131072) (i32.const 6000000)))".repeat(20_000);
+    let sin = format!("(drop (memory.grow (i32.const 100))) {asks} (i32.const 0)");
+    let wat = sinner("filter", &sin).replacen("(module", &format!("(module {random}"), 1);
+    hurts_only_its_own_record(&wat, &tight(), "ran longer than 100 ms");
+    // Tables are filled without a call.
+    let fill = "(table.fill $t (i32.const 0) (ref.null func) (i32.const 90000))".repeat(50_000);
+    let wat = sinner_with("filter", "(table $t 90000 funcref)", &format!("{fill} (i32.const 0)"));
+    hurts_only_its_own_record(&wat, &tight(), "ran longer than 100 ms");
+}
+
+/// What comes after a loop is no reason for a compiler to leave the loop's checks out.
+#[test]
+fn loops_before_something_else() {
+    let after =
+        "(memory.fill (i32.const 0) (i32.const 0) (local.get $len)) (loop $m (br_if $m (local.get $len)))";
+    for forever in [
+        "(loop $l (br_if $l (i32.ge_s (local.get $len) (i32.const 0))))",
+        "(loop $o (loop $l (br_if $l (i32.ge_s (local.get $len) (i32.const 0)))) (br_if $o (local.get $len)))",
+        "(loop $o (loop $l (br_if $l (i32.lt_s (local.get $len) (i32.const 0)))) (br_if $o (local.get $len)))",
+    ] {
+        let sin = format!("{forever} {after} (i32.const 0)");
+        hurts_only_its_own_record(&sinner("filter", &sin), &tight(), "ran longer than 100 ms");
+    }
+}
+
+/// A few functions that are inlined into each other until nothing is left of the machine's memory.
+#[test]
+fn grows_while_it_is_compiled() {
+    let sets = "(global.set $g (local.get 0))".repeat(50_000);
+    let mut functions = format!("(global $g (mut i32) (i32.const 0)) (func $large (param i32) {sets})");
+    for n in 0..200 {
+        let calls = "(call $large (local.get 0))".repeat(150);
+        functions.push_str(&format!("(func $f{n} (param i32) {calls})"));
+    }
+    let mut chain = "(func $c0 (param i32) (global.set $g (local.get 0)))".to_owned();
+    for n in 0..100 {
+        let calls = format!("(call $c{n} (local.get 0))").repeat(100);
+        chain.push_str(&format!("(func $c{} (param i32) {calls})", n + 1));
+    }
+    let wat =
+        sinner_with("filter", &format!("{functions} {chain}"), "(call $f1 (i32.const 1)) (i32.const -22)");
+    hurts_only_its_own_record(&wat, &tight(), "answered code -22: cannot decode the records");
 }
 
 #[test]

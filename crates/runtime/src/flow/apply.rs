@@ -99,9 +99,9 @@ impl Flow {
         if let Some(watch) = &mut self.step(index).watch {
             watch.begin_again();
         }
-        // Who resumes it may have deployed something better, a moment before.
+        // Who resumes it may have deployed something better.
         if let Some(kept) = kept
-            && let Some(version) = self.turns(index).fresh_news(&context, &failing.about).await?
+            && let Some(version) = self.turns(index).news(&failing.about)
             && self.take_over(index, &version, &kept).await?
         {
             return Ok(Some(kept.messages));

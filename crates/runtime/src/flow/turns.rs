@@ -13,7 +13,7 @@ use crate::{
     health::LastError,
     pipeline::ModuleAbout,
     portions::Portions,
-    versions::{Begun, History, StepPlace, Version, VersionLog, Versions},
+    versions::{Begun, History, StepPlace, Version, VersionLog, VersionSource, Versions},
     worker::Worker,
 };
 
@@ -27,6 +27,7 @@ const BEGUN_MAX: usize = 32;
 pub(super) struct Turns {
     place: StepPlace,
     versions: Versions,
+    source: Arc<dyn VersionSource>,
     log: Option<Arc<dyn VersionLog>>,
     history: History,
 }
@@ -47,9 +48,7 @@ impl Turns {
         start: i64,
     ) -> Result<(Arc<Version>, Option<Self>), Halt> {
         let wanted = versions.wanted();
-        if versions.source().is_none() {
-            return Ok((wanted, None));
-        }
+        let Some(source) = versions.source().cloned() else { return Ok((wanted, None)) };
         let lane = context.pipeline.name.clone();
         let place = StepPlace { lane, step: id.clone(), partition: context.partition };
         let log = context.pipeline.version_log.clone();
@@ -60,7 +59,7 @@ impl Turns {
             }
             None => History::default(),
         };
-        let mut turns = Turns { place, versions: versions.clone(), log, history };
+        let mut turns = Turns { place, versions: versions.clone(), source, log, history };
         let version = match turns.recorded(start) {
             Some(due) => turns.earlier(context, &due.digest).await?,
             None => None,
@@ -83,9 +82,8 @@ impl Turns {
         if wanted.about.digest == *digest {
             return Ok(Some(wanted));
         }
-        let Some(source) = self.versions.source() else { return Ok(None) };
         let mut attempts = context.broker_attempts(&PLACE);
-        let found = attempts.call(None, || source.version(digest)).await?.map_err(Halt::Fatal)?;
+        let found = attempts.call(None, || self.source.version(digest)).await?.map_err(Halt::Fatal)?;
         if found.is_none() {
             let StepPlace { lane, step, partition } = &self.place;
             tracing::warn!(
@@ -142,31 +140,6 @@ impl Turns {
         let is_refused = refused.is_some_and(|refused| refused.about.digest == wanted.about.digest);
         let is_news = wanted.about.digest != running.digest && !is_refused;
         (is_news && !self.versions.is_quarantined(&wanted.about.digest)).then_some(wanted)
-    }
-
-    /// As [`Turns::news`], but looks at what has been deployed meanwhile.
-    pub(super) async fn fresh_news(
-        &self,
-        context: &Context,
-        running: &ModuleAbout,
-    ) -> Result<Option<Arc<Version>>, Halt> {
-        let wanted = self.versions.wanted();
-        let Some(source) = self.versions.source() else { return Ok(None) };
-        let mut attempts = context.broker_attempts(&PLACE);
-        match attempts.call(None, || source.newest(&wanted.about.digest)).await? {
-            Ok(Some(version)) if version.factory.keeps_state() == wanted.factory.keeps_state() => {
-                self.versions.offer(version);
-            }
-            Ok(_) => {}
-            Err(error) => {
-                let StepPlace { lane, step, .. } = &self.place;
-                tracing::error!(
-                    pipeline = &**lane, step = &**step, error = %error.chain(),
-                    "the newest version cannot be run"
-                );
-            }
-        }
-        Ok(self.news(running))
     }
 
     /// Notes that a version fails again and again, for all who run it.

@@ -94,25 +94,6 @@ async fn a_stop_ends_with_what_was_deployed_meanwhile() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_ends_with_what_was_deployed_a_moment_before() {
-    let (bench, log) = thirty();
-    // Nobody has offered what is the newest by now.
-    let versions = one_then(version("bad"), "n4.", Shelf(vec!["one", "bad", "two"]));
-    let pipeline = pipeline(&bench, &versions, &log, 5, Then::Stop);
-    let steering = pipeline.steering.clone();
-    let look = async {
-        steering.held().await;
-        steering.resume();
-        bench.sink.wait_for(30).await;
-        bench.shutdown.cancel();
-    };
-    let (end, ()) = tokio::join!(bench.run(pipeline, Mode::Forever), look);
-    end.unwrap();
-    assert_eq!(bench.sink.written(), [marked("one", 0..10), marked("two", 10..30)].concat());
-    assert!(bench.dead_letters().is_empty());
-}
-
-#[tokio::test(start_paused = true)]
 async fn resumed_it_goes_on_and_counts_from_zero() {
     let (bench, log) = thirty();
     let pipeline = pipeline(&bench, &Versions::fixed(version("bad")), &log, 5, Then::Stop);

@@ -251,10 +251,6 @@ impl VersionSource for Nothing {
     async fn version(&self, _: &str) -> Result<Option<Version>> {
         Ok(None)
     }
-
-    async fn newest(&self, _: &str) -> Result<Option<Version>> {
-        Ok(None)
-    }
 }
 
 /// Offers a version when it sees a record.
