@@ -8,7 +8,7 @@ use std::{process::Command, sync::Arc};
 use millrace_core::settings::{Key, Location, Node, NodeKind, Problems, Settings};
 use serde_json::Value;
 
-use crate::support::{millrace::Millrace, servers::required};
+use crate::support::{millrace::Millrace, modules::BREAKS, servers::required};
 
 /// Keeps records with an `a` in them.
 const KEEPS_A: &[u8] = include_bytes!("../smartmodules/dist/testing/plain-filter.wasm");
@@ -160,11 +160,7 @@ fn a_version_that_fails_again_and_again_is_left() {
     let millrace = embedded(step, "");
     deploy(&millrace, "keeps-a.wasm", "1.0.0");
     assert_eq!(run(&millrace, "lines"), ["an apple", "banana"]);
-    let breaks = r#"(module (import "env" "copy_records" (func (param i32 i32))) (memory (export "memory") 17)
-        (func (export "alloc") (param i32) (result i32) (i32.const 65536))
-        (func (export "dealloc") (param i32 i32))
-        (func (export "filter") (param i32 i32 i32) (result i32) (unreachable)))"#;
-    millrace.write("breaks.wasm", wat::parse_str(breaks).unwrap());
+    millrace.write("breaks.wasm", wat::parse_str(BREAKS).unwrap());
     deploy(&millrace, "breaks.wasm", "2.0.0");
     millrace.ok(&["topic", "produce", "lines", "--file", "lines.ndjson"]);
     let ran = millrace.ok(&["run", "--until-end", "--listen", "off"]);

@@ -6,21 +6,15 @@ use super::{
     Stage,
     swapping::{PASSES, own},
 };
-
-/// It fails on all it is given.
-const BREAKS: &str = r#"(module (import "env" "copy_records" (func (param i32 i32)))
-    (memory (export "memory") 17)
-    (func (export "alloc") (param i32) (result i32) (i32.const 65536))
-    (func (export "dealloc") (param i32 i32))
-    (func (export "filter") (param i32 i32 i32) (result i32) (unreachable)))"#;
+use crate::support::{modules::BREAKS, running::Running};
 
 const GOES_BACK: &str = "steps: [{ id: own, uses: own@latest, quarantine: { after: 1, then: previous } }]";
 const STOPS: &str = "steps: [{ id: own, uses: own@latest, quarantine: { after: 1 } }]";
 const SKIPS: &str = "steps: [{ id: own, uses: own@latest, quarantine: { after: 2, then: skip } }]";
 
 impl Stage {
-    /// A good version is in use and has seen a hundred records; then a broken one is deployed.
-    fn with_a_broken_version(&self, steps: &'static str) {
+    /// A good version has seen a hundred records, and a broken one, deployed since, is given a hundred more.
+    fn break_down(&self, steps: &'static str) -> Running {
         self.write(&[own(steps)]);
         self.deploy("1.0.0", PASSES, &[]);
         self.apply();
@@ -29,13 +23,14 @@ impl Stage {
         self.until_done(&["one"], 1);
         self.deploy("2.0.0", &wat::parse_str(BREAKS).unwrap(), &[]);
         running.stop();
+        let running = self.follow();
+        self.produce(100..200);
+        running
     }
 }
 
 fn the_version_before_takes_over(stage: &Stage) {
-    stage.with_a_broken_version(GOES_BACK);
-    let running = stage.follow();
-    stage.produce(100..200);
+    let running = stage.break_down(GOES_BACK);
     stage.until("it is left", |pipelines| {
         let workers = pipelines[0]["workers"].as_array().unwrap();
         let said = |why: &str| {
@@ -68,9 +63,7 @@ fn the_version_before_takes_over_on_kafka() {
 }
 
 fn it_stops_until_there_is_a_better_one(stage: &Stage) {
-    stage.with_a_broken_version(STOPS);
-    let running = stage.follow();
-    stage.produce(100..200);
+    let running = stage.break_down(STOPS);
     stage.until("it has stopped", |pipelines| {
         pipelines[0]["state"] == "paused" && pipelines[0]["by"] == "quarantine"
     });
@@ -95,9 +88,7 @@ fn it_stops_until_there_is_a_better_one_on_kafka() {
 #[test]
 fn what_is_skipped_is_in_the_dead_letters_on_kafka() {
     let stage = Stage::kafka("skipped");
-    stage.with_a_broken_version(SKIPS);
-    let running = stage.follow();
-    stage.produce(100..200);
+    let running = stage.break_down(SKIPS);
     stage.until("all are in the dead letters", |pipelines| pipelines[0]["dead_letters"]["now"] == 100);
     assert_eq!(stage.numbers("one"), (0..100).collect::<Vec<_>>());
     running.stop();

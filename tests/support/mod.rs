@@ -2,6 +2,7 @@
 
 pub mod corpus;
 pub mod millrace;
+pub mod modules;
 pub mod pipelines;
 pub mod proxy;
 pub mod reference;

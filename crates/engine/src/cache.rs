@@ -165,7 +165,8 @@ fn unseal(file: &[u8]) -> Option<&[u8]> {
     (Sha256::digest(code).as_slice() == digest).then_some(code)
 }
 
-/// What is compiled depends on how it is instrumented, and wasmtime tells by a [`std::hash::Hash`] whether code of one engine fits another; this writes it into SHA-256.
+/// What is compiled depends on how it is instrumented, and wasmtime tells by a [`std::hash::Hash`] whether code of one
+/// engine fits another; this writes both into SHA-256.
 struct HashOfEngine(Sha256);
 
 impl HashOfEngine {

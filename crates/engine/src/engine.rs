@@ -165,12 +165,13 @@ impl SmartEngine {
         if let Some(module) = self.shared.compiled.lock().expect(POISONED).get(&key) {
             return Ok(module.clone());
         }
-        let engine = self.wasmtime(Manner { metered, inlines: may_inline(wasm) })?;
+        let manner = Manner { metered, inlines: may_inline(wasm) };
+        let engine = self.wasmtime(manner)?;
         let cache = self.shared.cache.as_ref();
         let module = match cache.and_then(|cache| cache.get(&engine, sha256)) {
             Some(module) => module,
             None => {
-                let module = self.compile(name, wasm, &engine)?;
+                let module = self.compile(name, wasm, manner)?;
                 if let Some(cache) = cache {
                     cache.put(sha256, &module);
                 }
@@ -186,14 +187,14 @@ impl SmartEngine {
     }
 
     /// Compiles on a thread of its own: the compiler cannot be interrupted, but it need not be waited for.
-    fn compile(&self, name: &str, wasm: &[u8], engine: &Engine) -> Result<Module> {
+    fn compile(&self, name: &str, wasm: &[u8], manner: Manner) -> Result<Module> {
         let fatal = |why: String| Error::fatal(who(name), why);
         let (done, result) = sync_channel(1);
-        let (engine, wasm) = (engine.clone(), wasm.to_vec());
+        let (engine, wasm) = (self.wasmtime(manner)?, wasm.to_vec());
         thread::Builder::new()
             .name("millrace-compile".to_owned())
             .spawn(move || {
-                let compiled = instrument(&wasm)
+                let compiled = instrument(&wasm, manner.inlines)
                     .map_err(wasmtime::Error::new)
                     .and_then(|wasm| Module::from_binary(&engine, &wasm));
                 // Nobody waits any more if this took too long.

@@ -84,8 +84,8 @@ pub(crate) fn may_inline(wasm: &[u8]) -> bool {
     functions.is_some_and(|functions| functions <= INLINED_FUNCTIONS_MAX)
 }
 
-/// The module with what is added to it. One without a memory, which is no SmartModule, comes back as it is.
-pub(crate) fn instrument(wasm: &[u8]) -> Instrumenting<Vec<u8>> {
+/// The module with what is added to it, to be compiled with inlining or without. One without a memory, which is no SmartModule, comes back as it is.
+pub(crate) fn instrument(wasm: &[u8], inlines: bool) -> Instrumenting<Vec<u8>> {
     let features = WasmFeatures::default().difference(WasmFeatures::MULTI_MEMORY);
     Validator::new_with_features(features).validate_all(wasm)?;
     let (mut has_memory, mut start) = (false, None);
@@ -99,7 +99,7 @@ pub(crate) fn instrument(wasm: &[u8]) -> Instrumenting<Vec<u8>> {
     if !has_memory {
         return Ok(wasm.to_vec());
     }
-    let mut writer = Writer { start, inlines: may_inline(wasm), ..Writer::default() };
+    let mut writer = Writer { start, inlines, ..Writer::default() };
     for payload in Parser::new(0).parse_all(wasm) {
         writer.section(wasm, payload?)?;
     }

@@ -11,6 +11,11 @@ fn text(wat: &str) -> Vec<u8> {
     wat::parse_str(wat).unwrap()
 }
 
+/// As the engine has it done.
+fn instrument(wasm: &[u8]) -> Instrumenting<Vec<u8>> {
+    super::instrument(wasm, may_inline(wasm))
+}
+
 /// How many stores to the added memory a module holds.
 fn checks(wasm: &[u8]) -> usize {
     let mut checks = 0;
