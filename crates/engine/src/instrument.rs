@@ -18,11 +18,15 @@ use wasm_encoder::{
     reencode::{self, Reencode, RoundtripReencoder},
 };
 use wasmparser::{
-    Error as ParseError, ExportSectionReader, FunctionBody, MemorySectionReader, Operator, Parser, Payload,
-    TypeRef, Validator, WasmFeatures,
+    BinaryReader, Error as ParseError, ExportSectionReader, FunctionBody, MemorySectionReader, Operator,
+    Parser, Payload, TypeRef, Validator, WasmFeatures,
 };
 
 use crate::module::shown;
+
+use unroll::Unroll;
+
+mod unroll;
 
 /// The memory whose loss ends a call.
 pub(crate) const DEADLINE: &str = "millrace:deadline";
@@ -32,7 +36,7 @@ pub(crate) const START: &str = "millrace:start";
 const RESERVED: &str = "millrace:";
 
 /// Raised whenever modules come out differently: what was compiled of another format is not used.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// How many functions a module may have to be compiled with inlining. Each can grow to 2,000 values, wasmtime's bound,
 /// and to what makes none beside them.
@@ -68,6 +72,7 @@ struct Writer {
     /// Whether functions are to look as large as they are.
     inlines: bool,
     checks: u32,
+    unroll: Unroll,
 }
 
 /// Whether an export was added here.
@@ -99,7 +104,7 @@ pub(crate) fn instrument(wasm: &[u8], inlines: bool) -> Instrumenting<Vec<u8>> {
     if !has_memory {
         return Ok(wasm.to_vec());
     }
-    let mut writer = Writer { start, inlines, ..Writer::default() };
+    let mut writer = Writer { start, inlines, unroll: Unroll::of(wasm), ..Writer::default() };
     for payload in Parser::new(0).parse_all(wasm) {
         writer.section(wasm, payload?)?;
     }
@@ -109,7 +114,8 @@ pub(crate) fn instrument(wasm: &[u8], inlines: bool) -> Instrumenting<Vec<u8>> {
 impl Writer {
     fn section(&mut self, wasm: &[u8], payload: Payload<'_>) -> Instrumenting<()> {
         if let Payload::CodeSectionEntry(body) = payload {
-            let body = self.checked(&body)?;
+            let unrolled = self.unroll.function(&body)?;
+            let body = self.checked(&FunctionBody::new(BinaryReader::new(&unrolled, 0)))?;
             self.code.get_or_insert_default().raw(&body);
             return Ok(());
         }
