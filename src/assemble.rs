@@ -113,10 +113,12 @@ impl Systems {
             let Some((_, versions)) = running.iter().find(|(id, _)| **id == *module.id) else { continue };
             let (version, origin) = self.version(plan, module).await?;
             if let Some((reference, deployed)) = origin {
-                if version.about.digest != versions.wanted().about.digest {
-                    versions.offer(fits(version, versions)?);
-                }
+                let version = fits(version, versions)?;
+                // First, so that nothing else is offered after this.
                 self.following.set(&reference, versions, deployed);
+                if version.about.digest != versions.wanted().about.digest {
+                    versions.offer(version);
+                }
             }
         }
         Ok(())

@@ -94,7 +94,8 @@ struct Looked {
 }
 
 impl Following {
-    /// What a step runs from now on: it follows `latest`, until no pipeline runs it, or stays with a version.
+    /// What a step runs from now on: it follows `latest`, until no pipeline runs it, or stays with a version. It is
+    /// offered nothing any more of what was looked for before.
     pub fn set(&self, reference: &ModuleReference, versions: &Versions, deployed: Arc<Deployed>) {
         let mut followed = self.lock();
         followed.retain(|one| one.versions.upgrade().is_some_and(|other| !other.is(versions)));
@@ -127,13 +128,54 @@ impl Following {
         for one in followed {
             let Some(versions) = one.versions.upgrade() else { continue };
             let offered = match shelf(&mut looked, &one.deployed.registry).await {
-                Ok(shelf) => offer(&one, &versions, shelf).await,
+                Ok(shelf) => self.offer(&one, &versions, shelf).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = offered {
                 tracing::debug!(module = %one.reference, error = %error.chain(), "whether there is a new version is not known");
             }
         }
+    }
+
+    /// Offers what `latest` names, if that is news. What cannot be run is refused, and what runs goes on.
+    ///
+    /// # Errors
+    /// Retry: it is not known yet.
+    async fn offer(&self, followed: &Followed, versions: &Versions, shelf: &Shelf) -> Result<()> {
+        // Deleted, or nothing is the latest: there is nothing to take up.
+        let Ok(manifest) = shelf.resolve(&followed.reference) else { return Ok(()) };
+        if *versions.wanted().about.digest == *manifest.digest {
+            versions.settle();
+            return Ok(());
+        }
+        let is_refused = versions.refused().is_some_and(|refused| *refused.about.digest == *manifest.digest);
+        if is_refused || versions.is_quarantined(&manifest.digest) {
+            return Ok(());
+        }
+        let about = ModuleAbout { module: manifest.label().into(), digest: manifest.digest.as_str().into() };
+        match followed.deployed.load(manifest).await.and_then(|version| fits(version, versions)) {
+            Ok(version) => {
+                if self.take_up(followed, versions, version) {
+                    say(&format!("millrace: takes up {}, between two batches", about.module));
+                }
+            }
+            Err(error) if error.class() == Class::Retry => return Err(error),
+            Err(error) => {
+                tracing::error!(module = &*about.module, error = %error.chain(), "a new version cannot be run, the one before goes on");
+                versions.refuse(about, error.chain());
+            }
+        }
+        Ok(())
+    }
+
+    /// Offers a version to a step that follows, unless it was set anew while the version was loaded.
+    fn take_up(&self, followed: &Followed, versions: &Versions, version: Version) -> bool {
+        let all = self.lock();
+        let follows = all.iter().any(|one| Arc::ptr_eq(&one.deployed, &followed.deployed));
+        if follows {
+            versions.offer(version);
+        }
+        follows
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Followed>> {
@@ -159,36 +201,6 @@ async fn shelf<'a>(looked: &'a mut Vec<Looked>, registry: &Arc<dyn ModuleRegistr
     Ok(&looked[index].shelf)
 }
 
-/// Offers what `latest` names, if that is news. What cannot be run is refused, and what runs goes on.
-///
-/// # Errors
-/// Retry: it is not known yet.
-async fn offer(followed: &Followed, versions: &Versions, shelf: &Shelf) -> Result<()> {
-    // Deleted, or nothing is the latest: there is nothing to take up.
-    let Ok(manifest) = shelf.resolve(&followed.reference) else { return Ok(()) };
-    if *versions.wanted().about.digest == *manifest.digest {
-        versions.settle();
-        return Ok(());
-    }
-    let is_refused = versions.refused().is_some_and(|refused| *refused.about.digest == *manifest.digest);
-    if is_refused || versions.is_quarantined(&manifest.digest) {
-        return Ok(());
-    }
-    let about = ModuleAbout { module: manifest.label().into(), digest: manifest.digest.as_str().into() };
-    match followed.deployed.load(manifest).await.and_then(|version| fits(version, versions)) {
-        Ok(version) => {
-            say(&format!("millrace: takes up {}, between two batches", version.about.module));
-            versions.offer(version);
-        }
-        Err(error) if error.class() == Class::Retry => return Err(error),
-        Err(error) => {
-            tracing::error!(module = &*about.module, error = %error.chain(), "a new version cannot be run, the one before goes on");
-            versions.refuse(about, error.chain());
-        }
-    }
-    Ok(())
-}
-
 /// Whether a version can take the place of another one: a pipeline works in transactions, or not, for as long as it
 /// runs.
 ///
@@ -201,4 +213,54 @@ pub fn fits(version: Version, versions: &Versions) -> Result<Version> {
     let why =
         "one of it and the version that runs is an aggregate, and the other is not: start the pipeline again";
     Err(Error::fatal(format!("module {}", version.about.module), why))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use millrace_core::{Step, StepContext, StepFactory};
+    use millrace_engine::EngineOptions;
+    use millrace_registry::TopicRegistry;
+    use millrace_testkit::memory::MemoryBroker;
+
+    use super::*;
+
+    struct NotOpened;
+
+    impl StepFactory for NotOpened {
+        fn open(&self, _: &StepContext) -> Result<Box<dyn Step>> {
+            Err(Error::fatal("a step", "is not opened here"))
+        }
+    }
+
+    fn of(digest: &str) -> Version {
+        let about = ModuleAbout { module: "own".into(), digest: digest.into() };
+        Version { factory: Arc::new(NotOpened), about, trial: None }
+    }
+
+    fn deployed() -> Arc<Deployed> {
+        Arc::new(Deployed {
+            registry: Arc::new(TopicRegistry::new(Arc::new(MemoryBroker::default()), "modules")),
+            keys: None,
+            engine: SmartEngine::new(EngineOptions::default()).unwrap(),
+            options: ModuleOptions::default(),
+            trial: None,
+        })
+    }
+
+    #[test]
+    fn a_step_that_was_set_anew_is_not_offered_what_was_looked_for_before() {
+        let [latest, exact] =
+            ["own@latest", "own@1.0.0"].map(|text| text.parse::<ModuleReference>().unwrap());
+        for anew in [exact, latest.clone()] {
+            let (following, versions) = (Following::default(), Versions::fixed(of("first")));
+            following.set(&latest, &versions, deployed());
+            let looked_for = following.lock().clone();
+            assert!(following.take_up(&looked_for[0], &versions, of("second")));
+            following.set(&anew, &versions, deployed());
+            versions.offer(of("first"));
+            assert!(!following.take_up(&looked_for[0], &versions, of("third")));
+            assert_eq!(&*versions.wanted().about.digest, "first");
+        }
+    }
 }

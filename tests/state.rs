@@ -119,20 +119,22 @@ pipelines:
         Running::start(self.millrace.command(&["run", "--listen", "127.0.0.1:0"]))
     }
 
-    pub(crate) fn produce(&self, lines: std::ops::Range<u32>) {
-        let lines: String = lines.map(|line| format!("{line}\n")).collect();
+    /// Each with a key of its own, so that some are on each partition: without one a client may stay with a partition.
+    pub(crate) fn produce(&self, numbers: std::ops::Range<u32>) {
+        let lines: String = numbers.map(|n| format!("{{\"n\":{n}}}\n")).collect();
+        self.send(&lines, &["--key", "n"]);
+    }
+
+    fn send(&self, lines: &str, more: &[&str]) {
         self.millrace.write("lines", lines);
-        self.ok(&["topic", "produce", &format!("{}in", self.prefix), "--file", "lines"]);
+        self.ok(&[&["topic", "produce", &format!("{}in", self.prefix), "--file", "lines"], more].concat());
     }
 
     /// The numbers in a topic, sorted.
     pub(crate) fn numbers(&self, topic: &str) -> Vec<u32> {
-        let topic = format!("{}{topic}", self.prefix);
-        let ran = self.ok(&["topic", "tail", &topic, "--from", "beginning", "--until-end", "--json"]);
-        let value = |line: &str| serde_json::from_str::<Value>(line).unwrap()["value"].clone();
-        let number = |value: Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
-        let mut numbers: Vec<u32> =
-            ran.stdout.lines().map(|line| u32::try_from(number(value(line)).unwrap()).unwrap()).collect();
+        let number = |value: &str| serde_json::from_str::<Value>(value).unwrap()["n"].as_u64().unwrap();
+        let values = self.values(topic).into_iter();
+        let mut numbers: Vec<u32> = values.map(|(_, value)| u32::try_from(number(&value)).unwrap()).collect();
         numbers.sort_unstable();
         numbers
     }

@@ -31,17 +31,6 @@ impl Stage {
         });
         self.status()[0]["trials"][0].clone()
     }
-
-    /// Each with a key of its own, so that some are on each partition: without one a client may stay with a partition.
-    fn send_keyed(&self, numbers: std::ops::Range<u32>) {
-        let lines: String = numbers.map(|n| format!("{{\"n\":{n}}}\n")).collect();
-        self.send(&lines, &["--key", "n"]);
-    }
-
-    fn send(&self, lines: &str, more: &[&str]) {
-        self.millrace.write("lines", lines);
-        self.ok(&[&["topic", "produce", &format!("{}in", self.prefix), "--file", "lines"], more].concat());
-    }
 }
 
 #[test]
@@ -61,7 +50,7 @@ fn a_canary_takes_its_partitions_until_it_is_let_go_or_taken_over(stage: Stage) 
     assert!(planned.as_array().unwrap().iter().any(is_planned), "{planned:#}");
     stage.apply();
     let running = stage.follow();
-    stage.send_keyed(0..400);
+    stage.produce(0..400);
     stage.until_done(&["one"], 1);
     let outputs = stage.outputs();
     assert!(outputs.len() == 2 && outputs.values().all(|values| !values.is_empty()), "{outputs:?}");
@@ -76,7 +65,7 @@ fn a_canary_takes_its_partitions_until_it_is_let_go_or_taken_over(stage: Stage) 
     stage.write(&[own(ALONE)]);
     stage.apply();
     stage.until_done(&["one"], 2);
-    stage.send_keyed(400..800);
+    stage.produce(400..800);
     stage.until_done(&["one"], 2);
     let seen: usize = outputs.values().map(Vec::len).sum();
     let all: usize = stage.outputs().values().map(Vec::len).sum();
