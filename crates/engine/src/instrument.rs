@@ -1,8 +1,9 @@
 //! What is added to a module before it is compiled, so that its calls can be ended at any time (`deadline`).
 //!
 //! A second memory of one page, exported to the host, and a store to it at the start of every function, at the
-//! start of every turn of a loop, and before every instruction whose work grows with an operand. Between two of them a
-//! module can do no more than is written in it once. A start function is made an export, which the host calls under a
+//! start of every turn of a loop, and before every instruction whose work grows with an operand. Small loops are
+//! written out before that (`unroll`): one turn of theirs is then up to four of the module's. Between two stores a
+//! module can do no more than is then written in it once. A start function is made an export, which the host calls under a
 //! deadline like any other. Sections that no code depends on are left out.
 //!
 //! Neighbouring stores go to different places: a compiler may leave out one that another overwrites.

@@ -26,10 +26,13 @@ use wasmparser::{
 
 type Reading<T> = Result<T, BinaryReaderError>;
 
-/// How often a loop is written out, and how many bytes of code its copies may take together.
+/// How often a loop is written out at the most.
 const COPIES_MAX: usize = 4;
+/// How large its body is at the most, as it came, times the copies.
 const LOOP_BYTES_MAX: usize = 512;
-/// A module may become twice as large by this, or by so many bytes.
+/// Functions that are larger are left as they are: written out, one could be more than the compiler takes.
+const FUNCTION_BYTES_MAX: usize = 1 << 20;
+/// A module may become twice as large by this, or larger by this many bytes, whichever is more.
 const GROWTH_BYTES_MIN: usize = 64 << 10;
 
 /// With these only `br`, `br_if` and `br_table` name labels. A module that needs more is left as it is.
@@ -38,7 +41,7 @@ const FEATURES: WasmFeatures = WasmFeatures::WASM2.union(WasmFeatures::EXTENDED_
 /// What is done to the loops of one module.
 #[derive(Default)]
 pub(super) struct Unroll {
-    /// How much its code may still grow.
+    /// How much its code may still grow; nothing once a loop did not fit.
     left_bytes: usize,
 }
 
@@ -62,6 +65,9 @@ impl Unroll {
     /// A function with its small innermost loops written out.
     pub(super) fn function(&mut self, body: &FunctionBody<'_>) -> Reading<Vec<u8>> {
         let (bytes, begin) = (body.as_bytes(), body.range().start);
+        if self.left_bytes == 0 || bytes.len() > FUNCTION_BYTES_MAX {
+            return Ok(bytes.to_vec());
+        }
         let mut operators = body.get_operators_reader()?;
         let mut code = Vec::with_capacity(bytes.len());
         let (mut copied, mut depth, mut innermost) = (0, 0_usize, None);
@@ -92,20 +98,18 @@ impl Unroll {
         Ok(code)
     }
 
-    /// Nothing for a loop that is too large or takes parameters, and when the code has grown enough.
+    /// Nothing for a loop that is too large, or has parameters or several results, and when the code has grown enough.
     fn written_out(&mut self, ty: wasmparser::BlockType, body: &[u8]) -> Reading<Option<Vec<u8>>> {
         let copies = (LOOP_BYTES_MAX / body.len().max(1)).min(COPIES_MAX);
-        if copies < 2 || matches!(ty, wasmparser::BlockType::FuncType(_)) {
+        if copies < 2 || self.left_bytes == 0 || matches!(ty, wasmparser::BlockType::FuncType(_)) {
             return Ok(None);
         }
         let Ok(ty) = RoundtripReencoder.block_type(ty) else { return Ok(None) };
         let written = written_out(ty, body, copies)?;
-        let grown_bytes = written.len() - body.len();
-        if grown_bytes > self.left_bytes {
-            return Ok(None);
-        }
-        self.left_bytes -= grown_bytes;
-        Ok(Some(written))
+        // Numbers may have been written longer than they need to be: then it has become smaller.
+        let left_bytes = self.left_bytes.checked_sub(written.len().saturating_sub(body.len()));
+        self.left_bytes = left_bytes.unwrap_or(0);
+        Ok(left_bytes.map(|_| written))
     }
 }
 

@@ -86,22 +86,75 @@ fn large_loops_have_fewer_copies_or_none() {
 }
 
 #[test]
-fn a_large_module_becomes_twice_as_large_at_the_most() {
-    let loops = "(loop (br_if 0 (local.get 0)))".repeat(40_000);
-    let wasm = function(&loops);
-    let unrolled = unrolled(&wasm);
-    assert!((wasm.len() * 19 / 10..wasm.len() * 2 + 20).contains(&unrolled.len()), "{}", unrolled.len());
+fn loops_with_parameters_or_several_results_are_left() {
+    for around in [
+        "(drop (i32.const 1) (loop (param i32) (result i32) (br_if 0 (local.get 0))))",
+        "(drop (loop (result i32 i32) (br_if 0 (local.get 0)) (i32.const 1) (i32.const 2))) drop",
+    ] {
+        let wasm = function(around);
+        assert_eq!(unrolled(&wasm), wasm, "{around}");
+    }
+}
+
+#[test]
+fn labels_become_as_long_as_they_must() {
+    let body = "(br_if 126 (local.get 0)) (br_table 0 125 127 (local.get 0))";
+    let copy = |more: u32| {
+        let [one, two, three] = [125, 126, 127].map(|label| label + more);
+        format!("(br_if {two} (local.get 0)) (br_table 0 {one} {three} (local.get 0))")
+    };
+    let [first, second, third, last] = [4, 3, 2, 1].map(copy);
+    let copies = format!(
+        "(block (loop (block (block (block {first} (br 4)) {second} (br 3)) {third} (br 2)) {last}))"
+    );
+    let within = |inner: &str| function(&format!("{} {inner} {}", "(block ".repeat(130), ")".repeat(130)));
+    assert_eq!(unrolled(&within(&format!("(loop {body})"))), within(&copies));
+}
+
+/// Labels in five bytes each, which is allowed: the copies together are smaller than what they are copies of.
+#[test]
+fn labels_may_come_longer_than_they_must_be() {
+    const ZERO: [u8; 5] = [0x80, 0x80, 0x80, 0x80, 0];
+    let table = [&[0x41, 0, 0x0e, 48 | 0x80, 0x80, 0x80, 0x80, 0][..], &ZERO.repeat(49)].concat();
+    let body = [&[0, 0x03, 0x40][..], &table, &[0x0b, 0x0b]].concat();
+    let mut unroll = Unroll { left_bytes: 1_000 };
+    let code = unroll.function(&FunctionBody::new(BinaryReader::new(&body, 0))).unwrap();
+    assert_eq!(code.iter().filter(|byte| **byte == 0x0e).count(), 2);
+    assert!(code.len() < body.len() && unroll.left_bytes == 1_000);
+}
+
+#[test]
+fn a_module_becomes_twice_as_large_at_the_most_or_by_a_bound() {
+    let size = |functions: usize| {
+        let function = format!("(func (param i32) {})", "(loop (br_if 0 (local.get 0)))".repeat(100));
+        let wasm = wat::parse_str(format!("(module {})", function.repeat(functions))).unwrap();
+        (wasm.len(), unrolled(&wasm).len() - wasm.len())
+    };
+    let (before, growth) = size(400);
+    assert!(before > GROWTH_BYTES_MIN && (before * 9 / 10..=before * 11 / 10).contains(&growth), "{growth}");
+    let (before, growth) = size(40);
+    let bound = GROWTH_BYTES_MIN * 9 / 10..=GROWTH_BYTES_MIN * 11 / 10;
+    assert!(before < GROWTH_BYTES_MIN / 2 && bound.contains(&growth), "{growth}");
+}
+
+#[test]
+fn large_functions_are_left() {
+    let grows = |bytes: usize| {
+        let wasm = function(&format!("(loop (br_if 0 (local.get 0))) {}", "nop ".repeat(bytes)));
+        unrolled(&wasm).len() > wasm.len()
+    };
+    assert!(grows(FUNCTION_BYTES_MAX - 100) && !grows(FUNCTION_BYTES_MAX));
 }
 
 #[test]
 fn modules_whose_labels_stand_elsewhere_too_are_left() {
-    let caught = "(block (loop (try_table (catch_all 1) (br 1))))";
-    let reference = "(block (loop (br_on_null 1 (local.get 0)) drop))";
-    let wasm = wat::parse_str(format!(
-        "(module (func {caught}) (func (param funcref) {reference}) (func (loop (br 0))))"
-    ))
-    .unwrap();
-    assert_eq!(unrolled(&wasm), wasm);
+    for names_labels in [
+        "(func (block (loop (try_table (catch_all 1) (br 1)))))",
+        "(func (param funcref) (block (loop (br_on_null 1 (local.get 0)) drop)))",
+    ] {
+        let wasm = wat::parse_str(format!("(module {names_labels} (func (loop (br 0))))")).unwrap();
+        assert_eq!(unrolled(&wasm), wasm, "{names_labels}");
+    }
 }
 
 /// A piece of a function. Labels are taken modulo those there are.
