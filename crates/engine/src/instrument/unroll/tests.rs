@@ -33,21 +33,22 @@ fn function(body: &str) -> Vec<u8> {
     wat::parse_str(format!("(module (func (param i32) {body}))")).unwrap()
 }
 
+/// A small loop written out, by the text of a copy with so many more blocks around it.
+fn copies(copy: impl Fn(u32) -> String) -> String {
+    let [first, second, third, last] = [4, 3, 2, 1].map(copy);
+    format!("(block (loop (block (block (block {first} (br 4)) {second} (br 3)) {third} (br 2)) {last}))")
+}
+
 #[test]
 fn a_turn_leads_to_the_next_copy_and_the_last_to_the_first() {
     let body = "(br_if 1 (local.get 0)) (br_table 0 1 2 (local.get 0))";
-    // As many blocks more as there are copies, and one less with each.
     let copy = |more: u32| {
         let (one, two) = (1 + more, 2 + more);
         format!("(br_if {one} (local.get 0)) (br_table 0 {one} {two} (local.get 0))")
     };
-    let [first, second, third, last] = [4, 3, 2, 1].map(copy);
-    let copies = format!(
-        "(block (loop (block (block (block {first} (br 4)) {second} (br 3)) {third} (br 2)) {last}))"
-    );
     assert_eq!(
         unrolled(&function(&format!("(block (loop {body}))"))),
-        function(&format!("(block {copies})"))
+        function(&format!("(block {})", copies(copy)))
     );
 }
 
@@ -58,22 +59,15 @@ fn what_is_within_a_loop_keeps_its_labels() {
         let (two, three) = (2 + more, 3 + more);
         format!("(if (local.get 0) (then (block (br 2) (br {three}))) (else (br 1) (br {two})))")
     };
-    let [first, second, third, last] = [4, 3, 2, 1].map(copy);
-    let copies = format!(
-        "(block (loop (block (block (block {first} (br 4)) {second} (br 3)) {third} (br 2)) {last}))"
-    );
-    assert_eq!(unrolled(&function(&format!("(loop {body})"))), function(&copies));
+    assert_eq!(unrolled(&function(&format!("(loop {body})"))), function(&copies(copy)));
 }
 
 #[test]
 fn of_nested_loops_the_innermost_is_written_out() {
     let inner = "(br_if 0 (local.get 0))";
-    let copies = format!(
-        "(block (loop (block (block (block {inner} (br 4)) {inner} (br 3)) {inner} (br 2)) {inner}))"
-    );
     let around = |inner: &str| function(&format!("(loop (loop {inner}) (br 0)) (loop {inner})"));
     let outer = |inner: &str| function(&format!("(loop {inner} (br 0)) {inner}"));
-    assert_eq!(unrolled(&around(inner)), outer(&copies));
+    assert_eq!(unrolled(&around(inner)), outer(&copies(|_| inner.to_owned())));
 }
 
 #[test]
@@ -103,12 +97,8 @@ fn labels_become_as_long_as_they_must() {
         let [one, two, three] = [125, 126, 127].map(|label| label + more);
         format!("(br_if {two} (local.get 0)) (br_table 0 {one} {three} (local.get 0))")
     };
-    let [first, second, third, last] = [4, 3, 2, 1].map(copy);
-    let copies = format!(
-        "(block (loop (block (block (block {first} (br 4)) {second} (br 3)) {third} (br 2)) {last}))"
-    );
     let within = |inner: &str| function(&format!("{} {inner} {}", "(block ".repeat(130), ")".repeat(130)));
-    assert_eq!(unrolled(&within(&format!("(loop {body})"))), within(&copies));
+    assert_eq!(unrolled(&within(&format!("(loop {body})"))), within(&copies(copy)));
 }
 
 /// Labels in five bytes each, which is allowed: the copies together are smaller than what they are copies of.
