@@ -37,7 +37,7 @@ pub(crate) const START: &str = "millrace:start";
 const RESERVED: &str = "millrace:";
 
 /// Raised whenever modules come out differently: what was compiled of another format is not used.
-pub(crate) const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 4;
 
 /// How many functions a module may have to be compiled with inlining. Each can grow to 2,000 values, wasmtime's bound,
 /// and to what makes none beside them.
@@ -186,8 +186,9 @@ impl Writer {
         checked.extend_from_slice(&bytes[..copied]);
         self.check(&mut checked);
         if self.inlines {
-            // At the start, which nothing before it makes unreachable.
-            for _ in 0..missing_values(body)? {
+            // At the start, which nothing before it makes unreachable. Values of the function's own are not set off against
+            // them: they may be in code that is not reached, and that the compiler does not count.
+            for _ in 0..work_without_value(body)? / WORK_PER_VALUE {
                 Instruction::I32Const(0).encode(&mut checked);
                 Instruction::Drop.encode(&mut checked);
             }
@@ -234,65 +235,18 @@ fn is_bulk(operator: &Operator<'_>) -> bool {
     )
 }
 
-/// What an instruction is to a compiler.
-enum Makes {
-    Value,
-    /// Work without a value.
-    Work(usize),
-    Nothing,
-}
-
-/// How many values a function lacks to look as large as it is. What cannot be reached is not compiled, and counts for
-/// nothing.
-fn missing_values(body: &FunctionBody<'_>) -> Instrumenting<usize> {
-    let (mut values, mut work) = (0, 0);
-    // How deep it is nested, and from where on nothing is reached.
-    let (mut depth, mut dead) = (0_usize, None);
+/// How much of a function's work makes no value.
+fn work_without_value(body: &FunctionBody<'_>) -> Instrumenting<usize> {
+    let mut all = 0;
     for operator in body.get_operators_reader()? {
-        let operator = operator?;
-        match &operator {
-            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => depth += 1,
-            Operator::Else if dead == Some(depth) => dead = None,
-            Operator::End => {
-                dead = dead.filter(|dead| *dead < depth);
-                depth = depth.saturating_sub(1);
-            }
-            _ => {}
-        }
-        if dead.is_some() {
-            continue;
-        }
-        match makes(&operator) {
-            Makes::Value => values += 1,
-            Makes::Work(steps) => work += steps,
-            Makes::Nothing => {}
-        }
-        if matches!(
-            operator,
-            Operator::Br { .. }
-                | Operator::BrTable { .. }
-                | Operator::Return
-                | Operator::Unreachable
-                | Operator::ReturnCall { .. }
-                | Operator::ReturnCallIndirect { .. }
-                | Operator::ReturnCallRef { .. }
-        ) {
-            dead = Some(depth);
-        }
+        all += without_value(&operator?);
     }
-    Ok((work / WORK_PER_VALUE).saturating_sub(values))
+    Ok(all)
 }
 
-fn makes(operator: &Operator<'_>) -> Makes {
+fn without_value(operator: &Operator<'_>) -> usize {
     match operator {
-        Operator::Nop
-        | Operator::Drop
-        | Operator::LocalGet { .. }
-        | Operator::LocalSet { .. }
-        | Operator::LocalTee { .. }
-        | Operator::GlobalGet { .. }
-        | Operator::MemorySize { .. } => Makes::Nothing,
-        Operator::BrTable { targets } => Makes::Work(targets.len() as usize + 1),
+        Operator::BrTable { targets } => targets.len() as usize + 1,
         Operator::Block { .. }
         | Operator::Loop { .. }
         | Operator::If { .. }
@@ -325,9 +279,10 @@ fn makes(operator: &Operator<'_>) -> Makes {
         | Operator::V128Store32Lane { .. }
         | Operator::V128Store64Lane { .. }
         | Operator::DataDrop { .. }
-        | Operator::ElemDrop { .. } => Makes::Work(1),
-        operator if is_bulk(operator) => Makes::Work(1),
-        _ => Makes::Value,
+        | Operator::ElemDrop { .. } => 1,
+        operator if is_bulk(operator) => 1,
+        // What makes a value is counted by that, and the rest is no work.
+        _ => 0,
     }
 }
 

@@ -120,14 +120,12 @@ fn neighbouring_checks_store_to_different_places() {
 /// What the compiler counts when it decides what to inline: values; setting a global makes none.
 #[test]
 fn functions_look_as_large_as_they_are_where_they_may_be_inlined() {
-    // What is not reached makes no values, and what branches leave is reached again.
-    let dead = format!("(return) {}", "(drop (i32.const 1))".repeat(20_000));
-    let block = format!(
-        "(block {} (br 0) {})",
-        "(global.set $g (local.get 0))".repeat(10),
-        "(drop (i32.const 1))".repeat(9)
+    // What it has of its own is not counted: it may not be reached.
+    let large = format!(
+        "(func (param i32) {} (return) {})",
+        "(global.set $g (local.get 0))".repeat(10_000),
+        "(drop (i32.const 1))".repeat(20_000)
     );
-    let large = format!("(func (param i32) {} {dead})", block.repeat(1_000));
     let module = |others: u32| {
         let others = "(func)".repeat(others as usize);
         text(&format!("(module (memory 1) (global $g (mut i32) (i32.const 0)) {large} {others})"))
@@ -144,9 +142,24 @@ fn functions_look_as_large_as_they_are_where_they_may_be_inlined() {
     };
     let (few, many) = (module(0), module(INLINED_FUNCTIONS_MAX));
     assert!(may_inline(&few) && !may_inline(&many));
-    assert!(values(&instrument(&few).unwrap()) > 29_000 + 12_000 / WORK_PER_VALUE);
+    assert!(values(&instrument(&few).unwrap()) > 20_000 + 10_000 / WORK_PER_VALUE);
     let of_checks = 2 * (INLINED_FUNCTIONS_MAX as usize + 1);
     assert_eq!(values(&instrument(&many).unwrap()), values(&many) + of_checks);
+}
+
+/// The largest functions that are written out, of what grows most by it, in a module that leaves room for all of it.
+#[test]
+fn functions_stay_below_the_bound_on_them() {
+    let room = "x".repeat(10 << 20);
+    for (turn, bytes) in
+        [("(loop)".to_owned(), 3), (format!("(loop i32.const 0 {} drop)", "memory.grow ".repeat(62)), 130)]
+    {
+        let loops = turn.repeat((256 << 10) / bytes - 10);
+        let wasm = text(&format!("(module (memory 1) (func {loops}) (data \"{room}\"))"));
+        let instrumented = instrument(&wasm).unwrap();
+        assert!(instrumented.len() > wasm.len() + (2 << 20), "it is written out");
+        Validator::new().validate_all(&instrumented).unwrap();
+    }
 }
 
 proptest! {

@@ -1,5 +1,5 @@
 //! Small loops written out a few times, so that the check at the start of a turn is paid once for several turns, and
-//! the compiler knows in one turn what the one before left in memory.
+//! the compiler knows in one turn what the one before left in memory. Here twice:
 //!
 //! ```text
 //! loop          block              left by the end of any copy
@@ -28,10 +28,11 @@ type Reading<T> = Result<T, BinaryReaderError>;
 
 /// How often a loop is written out at the most.
 const COPIES_MAX: usize = 4;
-/// How large its body is at the most, as it came, times the copies.
+/// The size of its body, as it came, times the copies, at the most.
 const LOOP_BYTES_MAX: usize = 512;
-/// Functions that are larger are left as they are: written out, one could be more than the compiler takes.
-const FUNCTION_BYTES_MAX: usize = 1 << 20;
+/// Functions that are larger are left as they are: with copies and checks, which can make twenty-four times as much of
+/// one, it would be more than the 7.6 MB that a function may have.
+const FUNCTION_BYTES_MAX: usize = 256 << 10;
 /// A module may become twice as large by this, or larger by this many bytes, whichever is more.
 const GROWTH_BYTES_MIN: usize = 64 << 10;
 
@@ -56,7 +57,7 @@ struct Innermost {
 }
 
 impl Unroll {
-    /// For a valid module.
+    /// `wasm` must be valid.
     pub(super) fn of(wasm: &[u8]) -> Self {
         let plain = Validator::new_with_features(FEATURES).validate_all(wasm).is_ok();
         Unroll { left_bytes: if plain { wasm.len().max(GROWTH_BYTES_MIN) } else { 0 } }
@@ -98,7 +99,8 @@ impl Unroll {
         Ok(code)
     }
 
-    /// Nothing for a loop that is too large, or has parameters or several results, and when the code has grown enough.
+    /// Nothing for a loop that is too large, or whose type is one of the module's (it has parameters or several results),
+    /// and when the code has grown enough.
     fn written_out(&mut self, ty: wasmparser::BlockType, body: &[u8]) -> Reading<Option<Vec<u8>>> {
         let copies = (LOOP_BYTES_MAX / body.len().max(1)).min(COPIES_MAX);
         if copies < 2 || self.left_bytes == 0 || matches!(ty, wasmparser::BlockType::FuncType(_)) {

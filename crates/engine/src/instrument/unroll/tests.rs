@@ -111,6 +111,9 @@ fn labels_may_come_longer_than_they_must_be() {
     let code = unroll.function(&FunctionBody::new(BinaryReader::new(&body, 0))).unwrap();
     assert_eq!(code.iter().filter(|byte| **byte == 0x0e).count(), 2);
     assert!(code.len() < body.len() && unroll.left_bytes == 1_000);
+    // Also where nothing may be done.
+    let code = Unroll::default().function(&FunctionBody::new(BinaryReader::new(&body, 0))).unwrap();
+    assert_eq!(code, body);
 }
 
 #[test]
@@ -160,6 +163,9 @@ enum Piece {
     Br(u8),
     BrIf(u8),
     BrTable(Vec<u8>),
+    /// Memory is told what has happened.
+    Store,
+    Trap,
     Return,
 }
 
@@ -169,6 +175,8 @@ fn pieces() -> impl Strategy<Value = Vec<Piece>> {
         1 => any::<u8>().prop_map(Piece::Br),
         4 => any::<u8>().prop_map(Piece::BrIf),
         2 => prop::collection::vec(any::<u8>(), 1..4).prop_map(Piece::BrTable),
+        2 => Just(Piece::Store),
+        1 => Just(Piece::Trap),
         1 => Just(Piece::Return),
     ];
     let piece = leaf.prop_recursive(5, 40, 6, |piece| {
@@ -212,29 +220,35 @@ fn text(pieces: &[Piece], labels: u32) -> String {
             let table: Vec<String> = table.iter().map(|label| to(*label).to_string()).collect();
             format!("(br_table {} {})", table.join(" "), seen(3))
         }
+        Piece::Store => format!("(i32.store {} (local.get $seen))", seen(0xffc)),
+        Piece::Trap => format!("(if {} (then unreachable))", seen(64)),
         Piece::Return => "(return (local.get $seen))".to_owned(),
     };
     pieces.iter().map(piece).collect()
 }
 
-fn seen(wasm: &[u8], turns: i32) -> i32 {
-    // What is wrongly endless fails.
+/// What a module answers, if it does not trap, and leaves in memory.
+fn run(wasm: &[u8], turns: i32) -> (Option<i32>, Vec<u8>) {
+    // What is wrongly endless traps.
     let engine = Engine::new(Config::new().consume_fuel(true)).unwrap();
     let mut store = Store::new(&engine, ());
     store.set_fuel(1_000_000).unwrap();
     let instance = Instance::new(&mut store, &Module::new(&engine, wasm).unwrap(), &[]).unwrap();
-    instance.get_typed_func::<i32, i32>(&mut store, "f").unwrap().call(&mut store, turns).unwrap()
+    let f = instance.get_typed_func::<i32, i32>(&mut store, "f").unwrap();
+    let answer = f.call(&mut store, turns).ok();
+    let memory = instance.get_memory(&mut store, "memory").unwrap();
+    (answer, memory.data(&store)[..4_096].to_vec())
 }
 
 proptest! {
     #[test]
     fn what_is_done_is_the_same(pieces in pieces(), turns in 0..60_i32) {
         let wasm = wat::parse_str(format!(
-            r#"(module (func (export "f") (param $turns i32) (result i32) (local $seen i32)
+            r#"(module (memory (export "memory") 1) (func (export "f") (param $turns i32) (result i32) (local $seen i32)
                 (block {}) (local.get $seen)))"#,
             text(&pieces, 1)
         ))
         .unwrap();
-        prop_assert_eq!(seen(&unrolled(&wasm), turns), seen(&wasm, turns));
+        prop_assert_eq!(run(&unrolled(&wasm), turns), run(&wasm, turns));
     }
 }
