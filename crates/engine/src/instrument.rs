@@ -3,8 +3,8 @@
 //! A second memory of one page, exported to the host, and a store to it at the start of every function, at the
 //! start of every turn of a loop, and before every instruction whose work grows with an operand. Small loops are
 //! written out before that (`unroll`): one turn of theirs is then up to four of the module's. Between two stores a
-//! module can do no more than is then written in it once. A start function is made an export, which the host calls under a
-//! deadline like any other. Sections that no code depends on are left out.
+//! module can do no more than is then written in it once. A start function is made an export, which the host calls under
+//! a deadline like any other. Sections that no code depends on are left out.
 //!
 //! Neighbouring stores go to different places: a compiler may leave out one that another overwrites.
 //!
@@ -90,7 +90,8 @@ pub(crate) fn may_inline(wasm: &[u8]) -> bool {
     functions.is_some_and(|functions| functions <= INLINED_FUNCTIONS_MAX)
 }
 
-/// The module with what is added to it, to be compiled with inlining or without. One without a memory, which is no SmartModule, comes back as it is.
+/// The module with what is added to it, to be compiled with inlining or without. One without a memory, which is no
+/// SmartModule, comes back as it is.
 pub(crate) fn instrument(wasm: &[u8], inlines: bool) -> Instrumenting<Vec<u8>> {
     let features = WasmFeatures::default().difference(WasmFeatures::MULTI_MEMORY);
     Validator::new_with_features(features).validate_all(wasm)?;

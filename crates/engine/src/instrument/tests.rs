@@ -16,19 +16,18 @@ fn instrument(wasm: &[u8]) -> Instrumenting<Vec<u8>> {
     super::instrument(wasm, may_inline(wasm))
 }
 
+/// The code of all functions of a module, one after the other.
+fn code(wasm: &[u8]) -> impl Iterator<Item = Operator<'_>> {
+    let bodies = Parser::new(0).parse_all(wasm).filter_map(|payload| match payload.unwrap() {
+        Payload::CodeSectionEntry(body) => Some(body),
+        _ => None,
+    });
+    bodies.flat_map(|body| body.get_operators_reader().unwrap().into_iter().map(Result::unwrap))
+}
+
 /// How many stores to the added memory a module holds.
 fn checks(wasm: &[u8]) -> usize {
-    let mut checks = 0;
-    for payload in Parser::new(0).parse_all(wasm) {
-        if let Payload::CodeSectionEntry(body) = payload.unwrap() {
-            let operators = body.get_operators_reader().unwrap().into_iter();
-            let stores = operators.filter(
-                |operator| matches!(operator, Ok(Operator::I32Store { memarg }) if memarg.memory == 1),
-            );
-            checks += stores.count();
-        }
-    }
-    checks
+    code(wasm).filter(|one| matches!(one, Operator::I32Store { memarg } if memarg.memory == 1)).count()
 }
 
 fn sum(wasm: &[u8], n: i32) -> i32 {
@@ -103,16 +102,11 @@ fn names_of_the_host_are_not_to_be_had() {
 fn neighbouring_checks_store_to_different_places() {
     let loops = "(loop $l (br_if $l (i32.const 0)))".repeat(3_000);
     let wasm = instrument(&text(&format!("(module (memory 1) (func {loops}))"))).unwrap();
-    let mut places = Vec::new();
-    for payload in Parser::new(0).parse_all(&wasm) {
-        if let Payload::CodeSectionEntry(body) = payload.unwrap() {
-            for operator in body.get_operators_reader().unwrap() {
-                if let Operator::I32Store { memarg } = operator.unwrap() {
-                    places.push(memarg.offset);
-                }
-            }
-        }
-    }
+    let place = |operator| match operator {
+        Operator::I32Store { memarg } => Some(memarg.offset),
+        _ => None,
+    };
+    let places: Vec<u64> = code(&wasm).filter_map(place).collect();
     assert_eq!(places.len(), 3_001);
     assert!(places.windows(2).all(|pair| pair[0] != pair[1]) && places.iter().all(|place| *place < 4_096));
 }
@@ -130,16 +124,7 @@ fn functions_look_as_large_as_they_are_where_they_may_be_inlined() {
         let others = "(func)".repeat(others as usize);
         text(&format!("(module (memory 1) (global $g (mut i32) (i32.const 0)) {large} {others})"))
     };
-    let values = |wasm: &[u8]| {
-        let mut values = 0;
-        for payload in Parser::new(0).parse_all(wasm) {
-            if let Payload::CodeSectionEntry(body) = payload.unwrap() {
-                let operators = body.get_operators_reader().unwrap().into_iter();
-                values += operators.filter(|one| matches!(one, Ok(Operator::I32Const { .. }))).count();
-            }
-        }
-        values
-    };
+    let values = |wasm: &[u8]| code(wasm).filter(|one| matches!(one, Operator::I32Const { .. })).count();
     let (few, many) = (module(0), module(INLINED_FUNCTIONS_MAX));
     assert!(may_inline(&few) && !may_inline(&many));
     assert!(values(&instrument(&few).unwrap()) > 20_000 + 10_000 / WORK_PER_VALUE);
